@@ -1,0 +1,153 @@
+"""Which arithmetic to train in: bfloat16 only where the hardware computes it, float32 everywhere else.
+
+torch accepts bfloat16 on every CPU, but one with AVX2 only emulates it about ten times slower than float32. So the
+matrix unit (AMX-BF16) is detected, never assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import subprocess
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+
+from onebit.errors import OnebitError, nearest
+
+Precision = Literal["float32", "bf16"]
+
+
+def cpuinfo() -> str:
+    """The text of Linux' ``/proc/cpuinfo``; empty on other systems."""
+    if platform.system() != "Linux":
+        return ""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def has_amx_bf16(
+    info: str | None = None, environment: Mapping[str, str] | None = None, tile: bool | None = None
+) -> bool:
+    """True where torch's convolutions run on an AMX-BF16 matrix unit of the CPU.
+
+    Three things must agree: the CPU lists the flag ``amx_bf16`` (``info``: the text of /proc/cpuinfo), the operating
+    system grants the tile registers (``tile``: torch's answer, taken as yes when this torch cannot tell), and oneDNN
+    is not held to an older instruction set by ``ONEDNN_MAX_CPU_ISA`` (``environment``). The arguments replace
+    what this machine says.
+
+    >>> has_amx_bf16("flags\\t\\t: fpu amx_bf16 amx_tile", {}, tile=True)
+    True
+    >>> has_amx_bf16("flags\\t\\t: fpu avx2", {}, tile=True)
+    False
+    """
+    info = cpuinfo() if info is None else info
+    environment = os.environ if environment is None else environment
+    flags: set[str] = set()
+    for line in re.findall(r"^flags\s*:(.*)$", info, flags=re.MULTILINE):
+        flags = set(line.split())
+        break  # every core lists the same
+    if "amx_bf16" not in flags or not _isa_allows_amx(environment):
+        return False
+    return _tile_granted() if tile is None else tile
+
+
+def _isa_allows_amx(environment: Mapping[str, str]) -> bool:
+    # oneDNN reads its name first, then the one from when it was called DNNL; it ignores words it does not know.
+    isa = environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA") or "default"
+    isa = isa.lower()
+    return not isa.startswith(("sse", "avx")) or "amx" in isa
+
+
+def _tile_granted() -> bool:
+    if not torch.backends.mkldnn.is_available():
+        return False
+    ask = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if ask is None:
+        return True
+    try:
+        return bool(ask())
+    except RuntimeError:
+        return False
+
+
+def has_bf16(device: torch.device) -> bool:
+    """True where ``device`` computes bfloat16 natively: CUDA from capability 8, ROCm, or a CPU with AMX-BF16."""
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            return False
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and has_amx_bf16()
+
+
+def resolve(precision: str, device: torch.device) -> Precision:
+    """What the recipe's ``precision`` ("auto", "float32" or "bf16") means on ``device``.
+
+    ``auto`` is bf16 where ``has_bf16`` says so. An explicit ``bf16`` elsewhere is obeyed, with a warning. Raises
+    OnebitError for another word.
+
+    >>> resolve("float32", torch.device("cpu"))
+    'float32'
+    """
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "float32"
+    if precision not in get_args(Precision):
+        known = ("auto", *get_args(Precision))
+        raise OnebitError(f"training.precision: {precision!r} is not a precision, {nearest(precision, known)}")
+    if precision == "bf16" and not has_bf16(device):
+        where = cpu_model() if device.type == "cpu" else str(device)
+        warnings.warn(
+            f"precision bf16: {where} does not compute bfloat16 natively; expect training to be far slower than with "
+            "precision = float32 (about ten times on a CPU with AVX2 only)",
+            stacklevel=2,
+        )
+    return cast(Precision, precision)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """The context to run forward passes in: torch's autocast for "bf16", nothing for "float32"."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    known = get_args(Precision)
+    raise OnebitError(f"precision: {precision!r} cannot be run, {nearest(precision, known)} (resolve 'auto' first)")
+
+
+def cpu_model(info: str | None = None) -> str:
+    """The CPU's name for people; never empty. ``info`` replaces the text of /proc/cpuinfo.
+
+    Where a hypervisor hides the model from the name, its family and model numbers are added.
+
+    >>> cpu_model("cpu family\\t: 6\\nmodel\\t\\t: 143\\nmodel name\\t: Intel(R) Xeon(R) Processor")
+    'Intel(R) Xeon(R) Processor (family 6, model 143)'
+    """
+    fields: dict[str, str] = {}
+    for line in (cpuinfo() if info is None else info).splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name") or fields.get("Model") or ""
+    if not name and platform.system() == "Darwin":
+        name = _sysctl("machdep.cpu.brand_string")
+    if not name:
+        return platform.processor() or platform.machine() or "unknown CPU"
+    if not re.search(r"\d", name) and {"cpu family", "model"} <= fields.keys():
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    return name
+
+
+def _sysctl(key: str) -> str:
+    try:
+        done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
