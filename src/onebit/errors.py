@@ -1,0 +1,26 @@
+"""The one error type that a user is meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OnebitError(Exception):
+    """Something the user can mend: its one line names the file or field, the value and the remedy.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The remedy for a misspelt name: ``"did you mean 'width'?"`` or the list of known names.
+
+    >>> nearest("widht", ["depth", "width"])
+    "did you mean 'width'?"
+    >>> nearest("zzz", ["depth", "width"])
+    'known: depth, width'
+    """
+    names = [str(k) for k in known]
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
