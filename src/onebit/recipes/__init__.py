@@ -1,0 +1,1 @@
+"""Recipes: one commented TOML file an experiment; see `onebit.recipe`."""

@@ -1,0 +1,103 @@
+"""Checkpoints: written to a temporary name, flushed to the disk, then renamed; read with ``weights_only``.
+
+A checkpoint holds all that determines the rest of a run: latent weights, moments, momentum, position (epoch and
+mini-batch), running sums, the states of the random generators of every process, and the recipe. Data order and
+augmentation need no state: they are functions of (seed, epoch, mini-batch). No time, host or path is in it, so a
+resumed run ends in the same bytes as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from onebit.errors import OnebitError
+
+FORMAT = 1
+
+
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` on a temporary file beside `path`, flush it to the disk, rename it. An error leaves `path` as it was."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OnebitError(f"{path}: cannot be written ({error}); the older file is untouched; free space, then resume") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`atomic_write` of UTF-8 text."""
+    atomic_write(path, lambda file: file.write(text.encode()))
+
+
+def to_cpu(tree: Any) -> Any:
+    """Tensors of nested dicts, lists and tuples on the CPU, contiguous in their own layout, detached."""
+    if isinstance(tree, torch.Tensor):
+        return tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {k: to_cpu(v) for k, v in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(to_cpu(v) for v in tree)
+    return tree
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically. The same content gives the same bytes."""
+    tree = {"format": FORMAT, **to_cpu(content)}
+    atomic_write(path, lambda file: torch.save(tree, file))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint (tensors and plain values only, on the CPU); OnebitError if it is missing, damaged or foreign."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise OnebitError(f"{path}: there is no such checkpoint; name a run folder or a .pt file that training wrote") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OnebitError(f"{path}: not a readable checkpoint ({first}); it may be damaged or of another program") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise OnebitError(f"{path}: checkpoint format {found!r}, this version reads {FORMAT}; use the onebit that wrote it")
+    return content
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of this process: Python, NumPy, torch, and CUDA devices."""
+    version, words, gauss = random.getstate()
+    name, keys, pos, has_gauss, cached = np.random.get_state()
+    state: dict[str, Any] = {
+        "python": [version, list(words), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(pos), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Restore what `random_state` returned; CUDA generators only where as many devices are present."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, pos, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), pos, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    cuda = state.get("cuda")
+    if cuda and torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,97 @@
+"""What a person sees while a network trains: one line that says loss, error, images/s and the time left."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from onebit.train.checkpoint import write_text
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(75), clock(4000)
+    ('1:15', '1:06:40')
+    """
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class Progress:
+    """One line a run: rewritten in place on a terminal, one line an epoch elsewhere, nothing when quiet."""
+
+    def __init__(self, total_steps: int, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.live = not quiet and self.stream.isatty()
+        self.quiet = quiet
+        self.total = total_steps
+        self.begun = time.monotonic()
+        self.first_step: int | None = None
+        self.last_shown = 0.0
+
+    def step(self, step: int, epoch: int, epochs: int, loss: float, error: float, speed: float) -> None:
+        """After mini-batch `step` (counted from 1 over the whole run)."""
+        self.first_step = step - 1 if self.first_step is None else self.first_step
+        now = time.monotonic()
+        if not self.live or (now - self.last_shown < 0.2 and step < self.total):
+            return
+        self.last_shown = now
+        left = self.left(step)
+        bar = "━" * round(20 * step / self.total)
+        text = f"epoch {epoch}/{epochs} {bar:─<20} loss {loss:.3f}  error {error:.2f} %  {speed:.0f} images/s  {clock(left)} left"
+        self.stream.write(f"\r\x1b[2K{text}")
+        self.stream.flush()
+
+    def left(self, step: int) -> float:
+        """Seconds to the end at this run's average pace."""
+        done = max(1, step - (self.first_step or 0))
+        return (time.monotonic() - self.begun) / done * (self.total - step)
+
+    def epoch(self, epoch: int, epochs: int, line: Mapping[str, Any], step: int) -> None:
+        """The line that stays after an epoch."""
+        test = line.get("test_error")
+        shown = "" if test is None else f"  test error {test:.2f} %"
+        self.say(
+            f"epoch {epoch}/{epochs}  loss {line['loss']:.4f}  training error {line['train_error']:.2f} %{shown}"
+            f"  {line['images_per_second']:.0f} images/s  {clock(self.left(step))} left"
+        )
+
+    def say(self, text: str) -> None:
+        """A line of its own above the progress line."""
+        if self.quiet:
+            return
+        self.stream.write(("\r\x1b[2K" if self.live else "") + text + "\n")
+        self.stream.flush()
+
+
+class Metrics:
+    """``metrics.jsonl`` of a run folder: one JSON object a line, appended and flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def keep_until(self, step: int) -> None:
+        """Drop lines later than `step`: a resumed run writes them anew."""
+        lines = [line for line in self.read() if line.get("step", 0) <= step]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """The whole lines; a last line cut short by a kill is left out."""
+        return list(_whole_lines(self.path)) if self.path.exists() else []
+
+
+def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
