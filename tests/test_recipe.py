@@ -12,7 +12,11 @@ from onebit.errors import OnebitError
 def formula(depth: int, width: float, classes: int, channels: int) -> int:
     """Weights of a 6n+2 network, written out on its own."""
     n, c = (depth - 2) // 6, round(16 * width)
-    group = [c * c * 9 * 2 * n, 9 * c * 2 * c + 9 * (2 * c) ** 2 * (2 * n - 1), 9 * 2 * c * 4 * c + 9 * (4 * c) ** 2 * (2 * n - 1)]
+    group = [
+        c * c * 9 * 2 * n,
+        9 * c * 2 * c + 9 * (2 * c) ** 2 * (2 * n - 1),
+        9 * 2 * c * 4 * c + 9 * (4 * c) ** 2 * (2 * n - 1),
+    ]
     return 9 * channels * c + sum(group) + 4 * c * classes
 
 
@@ -58,8 +62,8 @@ def test_unknown_recipe_names_the_nearest() -> None:
         recipe.load("digit")
 
 
-def test_base_that_circles_is_refused(tmp_path: object) -> None:
-    with pytest.raises(OnebitError, match="circle|unknown"):
+def test_unknown_base_is_refused() -> None:
+    with pytest.raises(OnebitError, match="unknown"):
         recipe.parse('base = "no-such-recipe"', "x")
 
 

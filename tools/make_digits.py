@@ -1,6 +1,6 @@
 """Make src/onebit/data/digits.npz from the digits that scikit-learn ships; its split is drawn here, once, with seed 0.
 
-    pip install scikit-learn && python tools/make_digits.py
+pip install scikit-learn && python tools/make_digits.py
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from onebit._version import __version__
 
 # name -> module that defines it; resolved on first use so that the runtime install needs no torch
 _LAZY = {

@@ -141,7 +141,9 @@ def binarize(module: nn.Module, scale: Scale = "he", gain: float = HE_GAIN, excl
     for pattern in exclude:
         hits = set(fnmatch.filter(layers, pattern))
         if not hits:
-            raise OnebitError(f"exclude: no convolution or linear layer is named {pattern!r}; {nearest(pattern, layers)}")
+            raise OnebitError(
+                f"exclude: no convolution or linear layer is named {pattern!r}; {nearest(pattern, layers)}"
+            )
         left_out |= hits
     chosen = [layer for name, layer in layers.items() if name not in left_out]
     if not chosen:

@@ -129,7 +129,9 @@ def parse(text: str, name: str = "custom") -> Recipe:
     tree.pop("name", None)
     tables = {table: tree.pop(table, {}) for table in TABLES}
     for key in tree:
-        raise OnebitError(f"recipe {name}: unknown table {key!r}; {nearest(key, ['base', 'title', 'published', *TABLES])}")
+        raise OnebitError(
+            f"recipe {name}: unknown table {key!r}; {nearest(key, ['base', 'title', 'published', *TABLES])}"
+        )
     types_of = {"network": Network, "data": Data, "training": Training}
     built = {t: _build(types_of[t], tables[t], f"recipe {name}, [{t}]") for t in TABLES}
     return Recipe(name=name, title=title, published=published, **built)
@@ -208,7 +210,9 @@ def _checked(hint: Any, key: str, value: Any, where: str) -> Any:
 
 
 def _fields() -> dict[str, tuple[str, ...]]:
-    return {t: tuple(f.name for f in dataclasses.fields(c)) for t, c in zip(TABLES, (Network, Data, Training), strict=True)}
+    return {
+        t: tuple(f.name for f in dataclasses.fields(c)) for t, c in zip(TABLES, (Network, Data, Training), strict=True)
+    }
 
 
 def _value(text: str) -> Any:

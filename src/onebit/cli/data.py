@@ -36,7 +36,9 @@ def fetch_set(name: str, root: Path | None) -> None:
     place = root or (Path(os.environ["ONEBIT_DATA"]) if os.environ.get("ONEBIT_DATA") else None)
     if place is None:
         raise OnebitError("data fetch: say where with --root DIR, or set ONEBIT_DATA")
-    with Progress("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bars:
+    with Progress(
+        "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    ) as bars:
         tasks: dict[str, object] = {}
 
         def progress(file: str, done: int, total: int | None) -> None:
@@ -56,7 +58,14 @@ def show(name: str, root: Path | None, size: int, as_json: bool) -> None:
     from onebit.data.catalog import load
 
     d = load(name, root, size=size)
-    about = {"name": d.name, "train": len(d.train), "test": len(d.test), "size": d.size, "channels": d.channels, "classes": list(d.classes)}
+    about = {
+        "name": d.name,
+        "train": len(d.train),
+        "test": len(d.test),
+        "size": d.size,
+        "channels": d.channels,
+        "classes": list(d.classes),
+    }
     if as_json:
         click.echo(json.dumps(about))
     else:

@@ -8,8 +8,12 @@ import click
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder of results.")
-@click.option("--epochs", type=click.IntRange(1), default=14, show_default=True, help="Epochs of each of the two networks.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder of results."
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), default=14, show_default=True, help="Epochs of each of the two networks."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(out: Path, epochs: int, seed: int) -> None:
     """Train a 1-bit network and its float twin on 1437 real handwritten digits, test both on 360 others.

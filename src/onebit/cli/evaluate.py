@@ -14,10 +14,18 @@ import click
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the data sets. Default: $ONEBIT_DATA.")
 @click.option("--crops", type=click.Choice(["centre", "25"]), help="Photo-size sets: one crop, or the mean of 25.")
 @click.option("--device", help="cpu, cuda, mps. Default: the best one present.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Confusion matrix as PNG. Default: in the run folder.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Confusion matrix as PNG. Default: in the run folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    checkpoint: Path, name: str | None, root: Path | None, crops: str | None, device: str | None, out: Path | None, as_json: bool
+    checkpoint: Path,
+    name: str | None,
+    root: Path | None,
+    crops: str | None,
+    device: str | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Test error of CHECKPOINT (a run folder or a .pt file) in float32, and its confusion matrix as a picture."""
     from onebit.report.plots import confusion
@@ -30,4 +38,6 @@ def command(
     if as_json:
         click.echo(json.dumps(result))
     else:
-        click.echo(f"{result['data']}: test error {result['error']:.2f} % ({result['wrong']} of {result['images']}); confusion: {picture}")
+        click.echo(
+            f"{result['data']}: test error {result['error']:.2f} % ({result['wrong']} of {result['images']}); confusion: {picture}"
+        )

@@ -10,7 +10,9 @@ import click
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("report.png"), show_default=True, help="Curves as PNG.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("report.png"), show_default=True, help="Curves as PNG."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(runs: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Mean and spread of the test error over the seeds of each recipe, beside the published number; curves as PNG."""

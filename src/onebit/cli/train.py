@@ -14,12 +14,21 @@ from onebit.recipe import Recipe
 @click.command("train")
 @click.argument("recipe")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to make.")
-@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field: --set width=4 (repeatable).")
-@click.option("--data", "root", type=click.Path(path_type=Path), help="Folder of the data sets, or of your pictures. Default: $ONEBIT_DATA.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Change a field: --set width=4 (repeatable)."
+)
+@click.option(
+    "--data",
+    "root",
+    type=click.Path(path_type=Path),
+    help="Folder of the data sets, or of your pictures. Default: $ONEBIT_DATA.",
+)
 @click.option("--size", type=int, help="Side of the pictures in pixels (your own pictures).")
 @click.option("--grey", is_flag=True, help="One channel (your own pictures).")
 @click.option("--seed", type=int, help="Seed of weights, data order and augmentation.")
-@click.option("--from", "start", type=click.Path(path_type=Path), help="Start from the weights of this run or checkpoint.")
+@click.option(
+    "--from", "start", type=click.Path(path_type=Path), help="Start from the weights of this run or checkpoint."
+)
 @click.option("--device", help="cpu, cuda, mps. Default: the best one present.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")

@@ -30,14 +30,18 @@ def _digits(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
 
 def _mnist(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
     at = root / "mnist"
-    halves = [readers.mnist(at / f"{half}-images-idx3-ubyte", at / f"{half}-labels-idx1-ubyte") for half in ("train", "t10k")]
+    halves = [
+        readers.mnist(at / f"{half}-images-idx3-ubyte", at / f"{half}-labels-idx1-ubyte") for half in ("train", "t10k")
+    ]
     return DataSet("mnist", DIGITS, 1, 28, *halves)
 
 
 def _cifar10(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
     at = root / "cifar-10-batches-bin"
     train = readers.cifar([at / f"data_batch_{i}.bin" for i in range(1, 6)], 10)
-    return DataSet("cifar10", readers.names(at / "batches.meta.txt", 10), 3, 32, train, readers.cifar([at / "test_batch.bin"], 10))
+    return DataSet(
+        "cifar10", readers.names(at / "batches.meta.txt", 10), 3, 32, train, readers.cifar([at / "test_batch.bin"], 10)
+    )
 
 
 def _cifar100(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
@@ -108,7 +112,9 @@ def load(name: str, root: Path | None = None, *, size: int = 0, grey: bool = Fal
     if root is None and name not in ("digits", "folder") and os.environ.get("ONEBIT_DATA"):
         root = Path(os.environ["ONEBIT_DATA"])
     if root is None and name != "digits":
-        raise OnebitError(f"data set {name}: say where it is with --data ROOT or ONEBIT_DATA=ROOT; it needs {entry.get}")
+        raise OnebitError(
+            f"data set {name}: say where it is with --data ROOT or ONEBIT_DATA=ROOT; it needs {entry.get}"
+        )
     if name != "digits" and root is not None and not root.is_dir():
         raise OnebitError(f"{root}: is no folder; data set {name} needs {entry.get}")
     return entry.read(root or Path(), size, grey, extra)

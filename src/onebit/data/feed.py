@@ -209,7 +209,7 @@ def _decode(
         batch_size=None,  # a job is a whole mini-batch: one message to and from the worker
         sampler=jobs,
         num_workers=min(workers, len(jobs)),
-        collate_fn=_as_is,
+        collate_fn=_as_is,  # type: ignore[arg-type]
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # otherwise the loader takes a number from the global one
     )

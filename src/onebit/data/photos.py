@@ -51,8 +51,9 @@ def decode(path: Path | str, channels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # harmless oddities of EXIF data, once a file and epoch
-            with Image.open(path) as image:
-                image.load()
+            with Image.open(path) as opened:
+                opened.load()
+                image: Image.Image = opened
                 if image.mode.startswith("I;16"):  # Pillow clips 16-bit values instead of scaling them
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 elif image.mode == "P" and "transparency" in image.info:

@@ -35,7 +35,9 @@ def check_labels(labels: NDArray[np.int64], classes: int, path: Path) -> None:
     """Labels must lie in 0..classes-1."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         bad = labels.max() if labels.max() >= classes else labels.min()
-        raise OnebitError(f"{path}: holds label {bad}, expected 0 to {classes - 1}; the file is damaged, fetch it again")
+        raise OnebitError(
+            f"{path}: holds label {bad}, expected 0 to {classes - 1}; the file is damaged, fetch it again"
+        )
 
 
 def cifar(paths: Iterable[Path], classes: int, label_bytes: int = 1) -> Arrays:
@@ -45,7 +47,9 @@ def cifar(paths: Iterable[Path], classes: int, label_bytes: int = 1) -> Arrays:
     for path in paths:
         data = np.frombuffer(_bytes(path), dtype=np.uint8)
         if data.size == 0 or data.size % record:
-            raise OnebitError(f"{path}: has {data.size:,} bytes, not a multiple of {record:,}; it is cut short, fetch it again")
+            raise OnebitError(
+                f"{path}: has {data.size:,} bytes, not a multiple of {record:,}; it is cut short, fetch it again"
+            )
         rows = data.reshape(-1, record)
         own = rows[:, label_bytes - 1].astype(np.int64)
         check_labels(own, classes, path)
@@ -68,10 +72,14 @@ def idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     data = _bytes(path)
     header = 4 + 4 * dimensions
     if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
-        raise OnebitError(f"{path}: begins with {data[:4].hex()}, not the IDX magic 0000080{dimensions}; fetch it again")
+        raise OnebitError(
+            f"{path}: begins with {data[:4].hex()}, not the IDX magic 0000080{dimensions}; fetch it again"
+        )
     shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4)]
     if len(data) != header + math.prod(shape):
-        raise OnebitError(f"{path}: announces {shape} but holds {len(data) - header:,} bytes; it is cut short, fetch it again")
+        raise OnebitError(
+            f"{path}: announces {shape} but holds {len(data) - header:,} bytes; it is cut short, fetch it again"
+        )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
 
 
@@ -90,7 +98,14 @@ def svhn(paths: Iterable[Path]) -> Arrays:
     for path in paths:
         content = _mat(path)
         x, y = content.get("X"), content.get("y")
-        if x is None or y is None or x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8 or y.size != x.shape[3]:
+        if (
+            x is None
+            or y is None
+            or x.ndim != 4
+            or x.shape[:3] != (32, 32, 3)
+            or x.dtype != np.uint8
+            or y.size != x.shape[3]
+        ):
             raise OnebitError(f"{path}: is not SVHN's cropped format (X 32x32x3xN uint8 and y); fetch it again")
         own = y.reshape(-1).astype(np.int64)
         own[own == 10] = 0
@@ -122,11 +137,15 @@ def imagenet32(paths: Iterable[Path], classes: int = 1000) -> Arrays:
             with np.load(path, allow_pickle=False) as file:
                 x, y = file["data"], np.asarray(file["labels"]).reshape(-1).astype(np.int64) - 1
         except FileNotFoundError:
-            raise OnebitError(f"{path}: is missing; download ImageNet32 (npz) from image-net.org and put it there") from None
+            raise OnebitError(
+                f"{path}: is missing; download ImageNet32 (npz) from image-net.org and put it there"
+            ) from None
         except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
             raise OnebitError(f"{path}: is not ImageNet32's npz format ({error}); download it again") from error
         if x.dtype != np.uint8 or x.ndim != 2 or x.shape != (len(y), CIFAR_PIXELS):
-            raise OnebitError(f"{path}: data is {x.dtype} {x.shape}, expected uint8 ({len(y)}, {CIFAR_PIXELS}); download it again")
+            raise OnebitError(
+                f"{path}: data is {x.dtype} {x.shape}, expected uint8 ({len(y)}, {CIFAR_PIXELS}); download it again"
+            )
         check_labels(y, classes, path)
         images.append(x.reshape(-1, 3, 32, 32))
         labels.append(y)
@@ -137,7 +156,10 @@ def digits() -> tuple[Arrays, Arrays]:
     """(train, test) of the digits inside the package; pixels 0..16 become 0..255. The split is stored in the file."""
     from importlib import resources
 
-    with resources.files("onebit.data").joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as content:
+    with (
+        resources.files("onebit.data").joinpath("digits.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as content,
+    ):
         images, labels, test = content["images"], content["labels"].astype(np.int64), content["test"]
     every = Arrays((images.astype(np.uint16) * 255 // 16).astype(np.uint8)[:, None], labels)
     mask = np.zeros(len(every), dtype=bool)

@@ -127,7 +127,9 @@ def layout(network: Network) -> tuple[list[int], int]:
     imagenet = network.family == "imagenet"
     base = round((64 if imagenet else 16) * network.width)
     if base < 1:
-        raise OnebitError(f"width {network.width} leaves no channel: choose at least {1 / (64 if imagenet else 16):.3g}")
+        raise OnebitError(
+            f"width {network.width} leaves no channel: choose at least {1 / (64 if imagenet else 16):.3g}"
+        )
     groups = 4 if imagenet else 3
     blocks, rest = divmod(network.depth - 2, 2 * groups)
     if rest or blocks < 1:
@@ -154,7 +156,9 @@ def build(network: Network, *, classes: int, channels: int, size: int) -> nn.Mod
     """
     smallest = 2 ** (5 if network.family == "imagenet" else 3 - (network.padding == "symmetric"))
     if size < smallest:
-        raise OnebitError(f"size {size}: a {network.family} network needs pictures of at least {smallest} pixels a side")
+        raise OnebitError(
+            f"size {size}: a {network.family} network needs pictures of at least {smallest} pixels a side"
+        )
     net = WideResNet(network, classes=classes, channels=channels, size=size)
     gain = PLAIN_GAIN if network.family == "plain" else HE_GAIN
     for module in net.modules():

@@ -35,7 +35,9 @@ def _epochs(run: Path) -> tuple[str, list[dict[str, Any]]]:
             lines.append(json.loads(text))
         r = recipes.parse((run / "recipe.toml").read_text(encoding="utf-8"), run.name)
     except (OSError, ValueError) as error:
-        raise OnebitError(f"{run}: is not a run folder with metrics ({error}); name folders that `onebit train` made") from error
+        raise OnebitError(
+            f"{run}: is not a run folder with metrics ({error}); name folders that `onebit train` made"
+        ) from error
     kind = "1-bit" if r.network.weights == "1bit" else "float"
     return f"{run.name} ({kind}, seed {r.training.seed})", [line for line in lines if line.get("kind") == "epoch"]
 
@@ -72,7 +74,15 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Pat
         for i in range(n):
             for j in range(n):
                 if counts[i, j]:
-                    axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=7, color="w" if share[i, j] > 0.3 else "k")
+                    axes.text(
+                        j,
+                        i,
+                        f"{counts[i, j]:.0f}",
+                        ha="center",
+                        va="center",
+                        fontsize=7,
+                        color="w" if share[i, j] > 0.3 else "k",
+                    )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
@@ -105,7 +115,9 @@ def predictions(run: Path, path: Path, count: int = 48) -> None:
         axes.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray_r")
         good = found[i] == labels[i]
         name = content["classes"][found[i]]
-        axes.set_title(name if good else f"{name} ({content['classes'][labels[i]]})", fontsize=8, color="k" if good else "r")
+        axes.set_title(
+            name if good else f"{name} ({content['classes'][labels[i]]})", fontsize=8, color="k" if good else "r"
+        )
     for axes in figure.axes:
         axes.axis("off")
     _save(figure, path)

@@ -47,11 +47,19 @@ def collect(runs: Iterable[Path]) -> list[dict[str, Any]]:
         errors = [float(r["error"]) for r in found]
         rows.append(
             {
-                "recipe": recipe, "label": label, "data": data, "epochs": epochs, "runs": len(found),
-                "seeds": [r["seed"] for r in found], "errors": errors, "error": math.fsum(errors) / len(errors),
-                "spread": spread(errors), "params": found[0]["params"], "bytes": deployed_bytes(found[0]),
+                "recipe": recipe,
+                "label": label,
+                "data": data,
+                "epochs": epochs,
+                "runs": len(found),
+                "seeds": [r["seed"] for r in found],
+                "errors": errors,
+                "error": math.fsum(errors) / len(errors),
+                "spread": spread(errors),
+                "params": found[0]["params"],
+                "bytes": deployed_bytes(found[0]),
                 "published": (found[0].get("published") or {}).get("error"),
-            }  # fmt: skip
+            }
         )
     return rows
 
@@ -71,7 +79,8 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
         sd = "-" if r["spread"] is None else f"± {r['spread']:.2f}"
         published = "-" if r["published"] is None else f"{r['published']}"
         lines.append(
-            f"| {r['label']} | {r['data']} | {r['epochs']} | {r['runs']} | {r['error']:.2f} | {sd} | {published} | {kilobytes(r['bytes'])} |"
+            f"| {r['label']} | {r['data']} | {r['epochs']} | {r['runs']} "
+            f"| {r['error']:.2f} | {sd} | {published} | {kilobytes(r['bytes'])} |"
         )
     return "\n".join(lines)
 
@@ -89,6 +98,13 @@ def comparison(runs: Sequence[Path]) -> str:
     rows = [["", "test error", "weights", "training"]]
     for run in runs:
         r = result(run)
-        rows.append([r["label"], f"{r['error']:.2f} % ({r['wrong']} of {r['test_images']})", kilobytes(deployed_bytes(r)), f"{r['seconds']:.0f} s"])
+        rows.append(
+            [
+                r["label"],
+                f"{r['error']:.2f} % ({r['wrong']} of {r['test_images']})",
+                kilobytes(deployed_bytes(r)),
+                f"{r['seconds']:.0f} s",
+            ]
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -34,7 +34,9 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        raise OnebitError(f"{path}: cannot be written ({error}); the older file is untouched; free space, then resume") from error
+        raise OnebitError(
+            f"{path}: cannot be written ({error}); the older file is untouched; free space, then resume"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -67,13 +69,19 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise OnebitError(f"{path}: there is no such checkpoint; name a run folder or a .pt file that training wrote") from None
+        raise OnebitError(
+            f"{path}: there is no such checkpoint; name a run folder or a .pt file that training wrote"
+        ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OnebitError(f"{path}: not a readable checkpoint ({first}); it may be damaged or of another program") from error
+        raise OnebitError(
+            f"{path}: not a readable checkpoint ({first}); it may be damaged or of another program"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise OnebitError(f"{path}: checkpoint format {found!r}, this version reads {FORMAT}; use the onebit that wrote it")
+        raise OnebitError(
+            f"{path}: checkpoint format {found!r}, this version reads {FORMAT}; use the onebit that wrote it"
+        )
     return content
 
 
@@ -83,7 +91,13 @@ def random_state() -> dict[str, Any]:
     name, keys, pos, has_gauss, cached = np.random.get_state()
     state: dict[str, Any] = {
         "python": [version, list(words), gauss],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), int(pos), int(has_gauss), float(cached)],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            int(pos),
+            int(has_gauss),
+            float(cached),
+        ],
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():

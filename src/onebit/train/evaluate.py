@@ -101,7 +101,7 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[nn.Modul
         net.load_state_dict(content["model"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise OnebitError(f"{path}: is not a network of onebit ({str(error).splitlines()[0]})") from error
-    net = net.to(device or torch.device("cpu"), memory_format=torch.channels_last)
+    net = net.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval(), recipe, content
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebit.errors import OnebitError
-from onebit.train.distributed import global_moments
+from onebit.train.distributed import global_moments, is_active
 
 
 class _Mean:
@@ -25,13 +25,11 @@ class _Mean:
         self.mean: Tensor | None = None
         self.variance: Tensor | None = None
 
-    def add(self, images: Tensor) -> None:
-        with torch.autocast(images.device.type, enabled=False):
-            _, mean, variance = global_moments(images)
+    def add(self, mean: Tensor, variance: Tensor) -> None:
         if mean.device.type != "mps":
             mean, variance = mean.double(), variance.double()
-        self.mean = mean if self.mean is None else self.mean + mean
-        self.variance = variance if self.variance is None else self.variance + variance
+        self.mean = mean.clone() if self.mean is None else self.mean + mean
+        self.variance = variance.clone() if self.variance is None else self.variance + variance
         self.calls += 1
 
 
@@ -53,12 +51,15 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor]) -> int:
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     flags = [(m, m.training) for m in module.modules()]
+    momenta = [m.momentum for m in norms]
     before = [{name: buffer.clone() for name, buffer in m.named_buffers(recurse=False)} for m in norms]
     sums = [_Mean() for _ in norms]
-    handles = [m.register_forward_pre_hook(_adding(s)) for m, s in zip(norms, sums, strict=True)]
+    handles = [m.register_forward_hook(_adding(s)) for m, s in zip(norms, sums, strict=True)]
     count, done = 0, False
     try:
         module.train()
+        for norm in norms:
+            norm.momentum = 1.0
         with torch.no_grad():
             for images in batches:
                 module(images)
@@ -69,6 +70,8 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor]) -> int:
             handle.remove()
         for m, training in flags:
             m.training = training
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
         with torch.no_grad():
             for norm, total, old in zip(norms, sums, before, strict=True):
                 buffers = dict(norm.named_buffers(recurse=False))
@@ -82,8 +85,17 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor]) -> int:
     return count
 
 
-def _adding(total: _Mean) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        total.add(inputs[0])
+def _adding(total: _Mean) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], _output: Any) -> None:
+        assert isinstance(module, _BatchNorm)
+        if is_active():
+            _, mean, variance = global_moments(inputs[0])
+        else:
+            # With momentum 1 the layer has just stored this batch's mean and unbiased variance: a second pass
+            # over the activations would cost as much again as the whole network.
+            assert module.running_mean is not None and module.running_var is not None
+            count = inputs[0].numel() // inputs[0].shape[1]
+            mean, variance = module.running_mean, module.running_var * ((count - 1) / count)
+        total.add(mean, variance)
 
     return hook

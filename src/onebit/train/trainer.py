@@ -1,8 +1,8 @@
 """The trainer: one run of a recipe, from raw pixels to a finished network in a run folder.
 
-    recipe.toml      every field of the experiment       metrics.jsonl   one line an epoch
-    checkpoint.pt    all that determines the rest        model.pt        the finished network
-    run.json         data folder, device, threads        result.json     test error and costs
+recipe.toml      every field of the experiment       metrics.jsonl   one line an epoch
+checkpoint.pt    all that determines the rest        model.pt        the finished network
+run.json         data folder, device, threads        result.json     test error and costs
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from onebit import __version__
 from onebit import recipe as recipes
 from onebit.binary import binary_layers, latent_weight
 from onebit.data.augment import Augment
-from onebit.data.dataset import split_holdout
+from onebit.data.dataset import Arrays, Files, split_holdout
 from onebit.data.feed import Batch, make_feed
 from onebit.errors import OnebitError
 from onebit.networks import build
@@ -74,14 +74,23 @@ def train(
         distributed.cleanup()
 
 
-def resume(out: Path, *, quiet: bool = False, root: Path | None = None, device: str | None = None, threads: int | None = None) -> dict[str, Any]:  # fmt: skip
+def resume(
+    out: Path,
+    *,
+    quiet: bool = False,
+    root: Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
     """Go on with the run in folder `out`, with its own recipe, data folder, device and threads unless told otherwise."""
     out = Path(out)
     try:
         about = json.loads((out / "run.json").read_text())
         recipe = recipes.parse((out / "recipe.toml").read_text(), about["recipe"])
     except (OSError, ValueError, KeyError) as error:
-        raise OnebitError(f"{out}: is not a run folder ({error}); start one with `onebit train RECIPE --out {out}`") from error
+        raise OnebitError(
+            f"{out}: is not a run folder ({error}); start one with `onebit train RECIPE --out {out}`"
+        ) from error
     folder = root or (Path(about["root"]) if about.get("root") else None)
     start = Path(about["start"]) if about.get("start") else None
     return train(
@@ -99,7 +108,9 @@ def pick_device(name: str | None) -> torch.device:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise OnebitError(f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu") from error
+        raise OnebitError(
+            f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
     return chosen
 
 
@@ -121,13 +132,18 @@ class Run:
         if not resume and (out / "run.json").exists():
             raise OnebitError(f"{out}: already holds a run; `onebit resume {out}`, or choose another --out")
         if self.settings.select == "best" and not recipe.data.holdout:
-            raise OnebitError("select = 'best' needs held-out images to choose by: --set holdout=5000 (never the test set)")
+            raise OnebitError(
+                "select = 'best' needs held-out images to choose by: --set holdout=5000 (never the test set)"
+            )
         data = load_data(recipe, root)
-        self.data, self.held = split_holdout(data, recipe.data.holdout, self.settings.seed) if recipe.data.holdout else (data, None)
+        self.data = data
+        self.held: Arrays | Files | None = None
+        if recipe.data.holdout:
+            self.data, self.held = split_holdout(data, recipe.data.holdout, self.settings.seed)
         self.size = self.data.size
         torch.manual_seed(self.settings.seed)
         net = build(recipe.network, classes=len(data.classes), channels=data.channels, size=self.size)
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = SGD(
             parameter_groups(self.net, self.settings.weight_decay), self.settings.lr, self.settings.momentum,
             form=self.settings.momentum_form,
@@ -210,7 +226,9 @@ class Run:
         loss, wrong, images = self.sums.tolist()
         if not loss < float("inf"):  # NaN too
             with autocast(self.precision, self.device):
-                raise OnebitError(non_finite(self.net, batch.images, self.epoch + 1, self.step, self.optimizer.param_groups[0]["lr"]))
+                raise OnebitError(
+                    non_finite(self.net, batch.images, self.epoch + 1, self.step, self.optimizer.param_groups[0]["lr"])
+                )
         speed = (self.step_in_epoch - first) * self.settings.batch / (time.monotonic() - begun)
         self.progress.step(self.step, self.epoch + 1, epochs, loss / images, 100 * wrong / images, speed)
 
@@ -227,7 +245,11 @@ class Run:
             "lr": lr, "images_per_second": (steps - first) * self.settings.batch / seconds, "flip_rate": flips,
         }  # fmt: skip
         if self.settings.select == "best" and line["holdout_error"] <= self.best.get("holdout_error", 100.0):
-            self.best = {"holdout_error": line["holdout_error"], "epoch": self.epoch, "model": checkpoint.to_cpu(self.net.state_dict())}
+            self.best = {
+                "holdout_error": line["holdout_error"],
+                "epoch": self.epoch,
+                "model": checkpoint.to_cpu(self.net.state_dict()),
+            }
         self.seconds += time.monotonic() - begun
         line["seconds"] = self.seconds
         self.signs = signs
@@ -300,7 +322,7 @@ class Run:
         }  # fmt: skip
 
     def _restore(self, content: dict[str, Any]) -> None:
-        if content["recipe"] != self.recipe.to_toml():
+        if recipes.parse(content["recipe"], self.recipe.name) != self.recipe:
             raise OnebitError(f"{self.out}: its checkpoint belongs to another recipe; choose another --out")
         self.precision = content["machine"]["precision"]
         self.net.load_state_dict(content["model"])
@@ -323,7 +345,9 @@ class Run:
         own = self.net.state_dict()
         fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
         if not any("parametrizations" in k or k.endswith("weight") for k in fits):
-            raise OnebitError(f"{path}: no layer fits this network; start from a run of the same family, depth and width")
+            raise OnebitError(
+                f"{path}: no layer fits this network; start from a run of the same family, depth and width"
+            )
         self.net.load_state_dict({**own, **fits})
         self.signs = self._signs()
         new = [k for k in own if k not in fits]
@@ -344,13 +368,17 @@ class Run:
     def _introduce(self) -> None:
         costs = summarize(self.net, channels=self.data.channels, size=self.size)
         progress = Progress(1)
-        progress.say(f"{self.recipe.name}: {describe(self.recipe.network)} on {self.data.name}, {self.precision} on {self.device}")
+        progress.say(
+            f"{self.recipe.name}: {describe(self.recipe.network)} on {self.data.name}, {self.precision} on {self.device}"
+        )
         progress.say(
             f"{costs.params:,} weights = {costs.packed_bytes / 1000:,.1f} kB packed ({costs.float_bytes / 1000:,.1f} kB as float), "
             f"{costs.macs / 1e6:,.1f} M multiply-accumulates a picture"
         )
         images = self.settings.epochs * self.feed.steps * self.settings.batch
-        progress.say(f"{self.settings.epochs} epochs, {images:,} pictures: about {clock(images * self._seconds_an_image())}")
+        progress.say(
+            f"{self.settings.epochs} epochs, {images:,} pictures: about {clock(images * self._seconds_an_image())}"
+        )
 
     def _seconds_an_image(self) -> float:
         """Time of one training step on random pictures, on a copy: state and random generators stay as they are."""
@@ -359,7 +387,9 @@ class Run:
         net = copy.deepcopy(self.net)
         state = checkpoint.random_state()
         n = min(self.settings.batch, 125)
-        x = torch.zeros(n, self.data.channels, self.size, self.size, device=self.device).contiguous(memory_format=torch.channels_last)
+        x = torch.zeros(n, self.data.channels, self.size, self.size, device=self.device).contiguous(
+            memory_format=torch.channels_last
+        )
         times = []
         for _ in range(3):
             begun = time.monotonic()
