@@ -1,81 +1,156 @@
-"""Markers and options shared by all tests.
+"""Which tests run where: the markers slow, data and target, and the gate behind ``make test-targets``.
 
-``slow``     runs only with --slow, else skipped with a reason.
-``target``   names a capability that needs more than Python (a compiler, an emulator, a browser, a clean install): run by
-             ``make test-targets``, which fails when a capability of the committed list was skipped or has no test.
+Nothing is left out silently: a test that cannot run here is skipped with its reason, and
+``--require-capabilities FILE`` turns such a skip into a failure for every capability that FILE lists.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # no display needed, also in the processes that tests start
+
+# No deadline: on a busy machine it fails tests for being slow, which is not what they test.
+settings.register_profile("onebit", deadline=None)
+settings.load_profile("onebit")
+
+GATE = pytest.StashKey["CapabilityGate"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run tests marked slow")
-    parser.addoption("--require-capabilities", metavar="FILE", help="fail if a capability listed in FILE went untested")
+    group = parser.getgroup("onebit")
+    group.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    group.addoption(
+        "--require-capabilities",
+        metavar="FILE",
+        help="run the tests marked target, and fail if one of a capability listed in FILE did not run",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes long; runs with --slow")
-    config.addinivalue_line("markers", "target(capability): needs more than Python; runs in make test-targets")
-    listed = config.getoption("--require-capabilities")
-    if listed:
-        config.pluginmanager.register(Capabilities(Path(listed)), "capabilities")
+    for marker in (
+        "slow: takes minutes; runs with --slow",
+        "data: needs published data sets in the folder named by ONEBIT_DATA",
+        "target(capability): needs more than Python packages (a compiler, an emulator, ...); run by make test-targets",
+    ):
+        config.addinivalue_line("markers", marker)
+    if file := config.getoption("--require-capabilities"):
+        config.stash[GATE] = CapabilityGate(read_capabilities(Path(file)))
+        config.pluginmanager.register(config.stash[GATE], "onebit-capabilities")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m and -k take tests away, so that a malformed mark is never overlooked
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    root = os.environ.get("ONEBIT_DATA")
     for item in items:
+        names = capabilities_of(item)
+        if names and GATE not in config.stash:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(names)}: make test-targets runs it"))
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
-        target = item.get_closest_marker("target")
-        if target and not config.getoption("--require-capabilities"):
-            item.add_marker(pytest.mark.skip(reason=f"target {target.args[0]}: run with make test-targets"))
+            item.add_marker(pytest.mark.skip(reason="slow: make test-slow runs it"))
+        if item.get_closest_marker("data") and not root:
+            item.add_marker(pytest.mark.skip(reason="needs real data: set ONEBIT_DATA to the folder that holds it"))
 
 
-class Capabilities:
-    """Counts, for every listed capability, the tests that passed; a skipped or missing one fails the session."""
+@pytest.fixture
+def data_root() -> Path:
+    """The folder of the published data sets; without one the test is skipped."""
+    root = os.environ.get("ONEBIT_DATA")
+    if not root:
+        pytest.skip("needs real data: set ONEBIT_DATA to the folder that holds it")
+    if not Path(root).is_dir():
+        pytest.fail(f"ONEBIT_DATA={root}: no such folder")
+    return Path(root)
 
-    def __init__(self, path: Path) -> None:
-        lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
-        self.required = [line for line in lines if line]
-        self.capability: dict[str, str] = {}
-        self.passed: dict[str, int] = dict.fromkeys(self.required, 0)
-        self.skipped: dict[str, list[str]] = {name: [] for name in self.required}
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            target = item.get_closest_marker("target")
-            if target:
-                self.capability[item.nodeid] = target.args[0]
+def read_capabilities(file: Path) -> list[str]:
+    """The names in a capabilities file: one a line, ``#`` starts a comment."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise pytest.UsageError(f"--require-capabilities {file}: {error.strerror}") from None
+    names = [name for line in lines if (name := line.partition("#")[0].strip())]
+    if not names:
+        raise pytest.UsageError(f"--require-capabilities {file}: lists no capability")
+    return names
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = self.capability.get(report.nodeid)
-        if name in self.passed:
-            if report.skipped:
-                self.skipped[name].append(report.nodeid)
-            elif report.when == "call" and report.passed:
-                self.passed[name] += 1
+
+def capabilities_of(item: pytest.Item) -> list[str]:
+    """The capabilities that a test's target marks (its own, its class's, its module's) name."""
+    names: list[str] = []
+    for mark in item.iter_markers("target"):
+        if len(mark.args) != 1 or not isinstance(mark.args[0], str) or mark.kwargs:
+            raise pytest.UsageError(f'{item.nodeid}: write @pytest.mark.target("capability"), one name a mark')
+        names.append(mark.args[0])
+    return names
+
+
+class CapabilityGate:
+    """Fails the run unless every required capability has a test that passed and none that was skipped."""
+
+    def __init__(self, required: list[str]) -> None:
+        self.required = required
+        self.passed: set[str] = set()
+        self.known: set[str] = set()
+        self.skipped: dict[str, list[str]] = {}  # capability -> "test: reason"
 
     def problems(self) -> list[str]:
-        untested = [f"capability {n}: no test of it passed" for n in self.required if not self.passed[n]]
-        return untested + [f"capability {n}: skipped {t}" for n in self.required for t in self.skipped[n]]
+        found = []
+        for name in self.required:
+            if skips := self.skipped.get(name):
+                found += [f"{name}: skipped {skip}" for skip in skips]
+            elif name not in self.known:
+                found.append(f"{name}: no test names this capability")
+            elif name not in self.passed:
+                found.append(f"{name}: none of its tests passed")
+        return found
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            self.known.update(capabilities_of(item))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        # A module skipped as a whole (importorskip at its top) never yields its tests: look for its marks in the text.
+        if not report.skipped:
+            return
+        path = report.nodeid.partition("::")[0]
+        source = Path(str(report.fspath) if Path(str(report.fspath)).is_file() else path)
+        text = source.read_text(encoding="utf-8") if source.is_file() else ""
+        for name in re.findall(r"""mark\.target\(\s*["']([^"']+)["']""", text):
+            self._skip(name, report.nodeid, report.longrepr)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        for name in capabilities_of(item):
+            if report.skipped:  # an expected failure too: it shows nothing about the capability
+                self._skip(name, report.nodeid, report.longrepr)
+            elif report.when == "call" and report.passed:
+                self.passed.add(name)
+        return report
+
+    def _skip(self, name: str, test: str, longrepr: object) -> None:
+        reason = longrepr[2] if isinstance(longrepr, tuple) else "expected to fail"
+        self.skipped.setdefault(name, []).append(f"{test}: {reason}")
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self.problems():
+        nothing_wrong = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self.problems() and nothing_wrong and not session.config.option.collectonly:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        for problem in self.problems():
-            terminalreporter.write_line(f"REQUIRED {problem}", red=True)
-
-
-@pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder of real data sets, from the environment variable ONEBIT_DATA; tests that need it skip without."""
-    root = os.environ.get("ONEBIT_DATA")
-    if not root:
-        pytest.skip("ONEBIT_DATA names no folder of data sets")
-    return Path(root)
+        terminalreporter.section("required capabilities")
+        problems = self.problems()
+        for line in problems:
+            terminalreporter.write_line(f"MISSING {line}", red=True)
+        if not problems:
+            terminalreporter.write_line(f"all tested: {', '.join(self.required)}")

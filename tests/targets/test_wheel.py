@@ -1,46 +1,75 @@
-"""The sdist and the wheel: built, installed without extras in a clean environment, and used there."""
+"""The sdist and the wheel, installed without extras in an environment that has nothing else, do their base job."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.target("wheel")
+
 ROOT = Path(__file__).resolve().parents[2]
-USE = """
-import sys, onebit
-from onebit.data.catalog import load
-digits = load("digits")
-assert len(digits.train) == 1437 and len(digits.test) == 360
+SHIPPED = ["py.typed", "_version.py", "data/digits.npz"]
+
+LOADS_DIGITS = """
+import sys
+import onebit
+assert onebit.__version__
 assert "torch" not in sys.modules
-print(onebit.__version__)
+from onebit.data import catalog
+digits = catalog.load("digits", None)
+assert (len(digits.train), len(digits.test)) == (1437, 360), (len(digits.train), len(digits.test))
+assert len(digits.classes) == 10 and digits.test.images.max() > 0
+assert "torch" not in sys.modules
 """
 
 
-def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run(
-        [str(c) for c in command], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert done.returncode == 0, done.stdout
+def run(*command: str | Path, cwd: Path) -> str:
+    """What the command printed; its whole output is in the failure if it fails."""
+    done = subprocess.run([str(c) for c in command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}"
     return done.stdout
 
 
-@pytest.mark.target("wheel")
-def test_wheel_built_from_the_sdist_works_without_torch(tmp_path: Path) -> None:
-    run(sys.executable, "-m", "build", "--outdir", tmp_path, ROOT, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("onebit-*.whl")
-    assert list(tmp_path.glob("onebit-*.tar.gz"))
-    venv.create(tmp_path / "env", with_pip=True)
-    binaries = tmp_path / "env" / "bin"
-    run(binaries / "pip", "install", "-q", wheel, cwd=tmp_path)
-    version = run(binaries / "python", "-c", USE, cwd=tmp_path).strip()
-    assert version in run(binaries / "onebit", "--version", cwd=tmp_path)
-    assert "train" in run(binaries / "onebit", "--help", cwd=tmp_path)
-    assert "digits" in run(binaries / "onebit", "recipes", cwd=tmp_path)
-    refused = subprocess.run(
-        [binaries / "onebit", "train", "digits", "--out", "run"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert refused.returncode == 2 and "onebit[train]" in refused.stderr
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sdist, and the wheel built from it."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def environment(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the programs of a clean environment in which the wheel is installed."""
+    home = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(home, with_pip=True)
+    programs = home / ("Scripts" if sys.platform == "win32" else "bin")
+    run(programs / "python", "-m", "pip", "install", "-q", archives[1], cwd=home)
+    return programs
+
+
+def test_the_wheel_holds_every_file_of_the_package(archives: tuple[Path, Path]) -> None:
+    tracked = run("git", "ls-files", "src/onebit", cwd=ROOT) if (ROOT / ".git").exists() else ""
+    expected = {line.removeprefix("src/") for line in tracked.splitlines()} | {f"onebit/{name}" for name in SHIPPED}
+    assert expected <= set(zipfile.ZipFile(archives[1]).namelist())
+
+
+def test_the_sdist_can_be_tested(archives: tuple[Path, Path]) -> None:
+    with tarfile.open(archives[0]) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints.txt", "tests/conftest.py"} <= names
+
+
+def test_the_base_install_works_without_torch(environment: Path, tmp_path: Path) -> None:
+    packages = run(environment / "python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower()
+    assert "torch==" not in packages and "scipy==" not in packages
+    run(environment / "python", "-I", "-c", LOADS_DIGITS, cwd=tmp_path)
+    assert "train" in run(environment / "onebit", "--help", cwd=tmp_path)
+    assert "digits" in run(environment / "onebit", "recipes", cwd=tmp_path)
