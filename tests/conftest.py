@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs real data: set ONEBIT_DATA to the folder that holds it"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the published data sets; without one the test is skipped."""
     root = os.environ.get("ONEBIT_DATA")

@@ -58,6 +58,12 @@ def test_fails_when_a_required_test_was_skipped(run, pytester: pytest.Pytester, 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_fails_when_a_required_test_fails(run) -> None:
+    result = run('@pytest.mark.target("wheel")\ndef test_b():\n    assert False\n', required="wheel")
+    result.stdout.fnmatch_lines(["MISSING wheel: none of its tests passed"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_fails_when_a_required_test_is_expected_to_fail(run) -> None:
     source = '@pytest.mark.xfail\n@pytest.mark.target("wheel")\ndef test_b():\n    raise ValueError\n'
     assert run(source, required="wheel").ret == pytest.ExitCode.TESTS_FAILED

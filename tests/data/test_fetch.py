@@ -116,7 +116,9 @@ def test_archive_that_leads_outside_is_refused(server: tuple[type[Handler], str]
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize(("name", "words"), [("imagenet", "imagenet/train"), ("imagenet32", "val_data"), ("mnits", "'mnist'")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("imagenet", "imagenet/train"), ("imagenet32", "val_data"), ("mnits", "'mnist'")]
+)
 def test_sets_behind_a_login_say_what_to_put_where(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(OnebitError, match=words):
         fetch(name, tmp_path)

@@ -44,7 +44,7 @@ def test_cifar_damage(tmp_path: Path) -> None:
     path = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
     good = path.read_bytes()
     path.write_bytes(good[:-1])
-    with pytest.raises(OnebitError, match="data_batch_3.*cut short"):
+    with pytest.raises(OnebitError, match=r"data_batch_3.*cut short"):
         catalog.load("cifar10", tmp_path)
     path.write_bytes(b"\x0a" + good[1:])
     with pytest.raises(OnebitError, match="label 10"):
@@ -168,7 +168,11 @@ def test_holdout_is_stratified_and_disjoint() -> None:
     every = Arrays(np.arange(100, dtype=np.uint8)[:, None, None, None], labels)
     d = DataSet("x", tuple("abcd"), 1, 1, every, every)
     small, held = split_holdout(d, 10, seed=3)
-    assert np.bincount(held.labels).tolist() == [1, 2, 3, 4] and isinstance(small.train, Arrays) and isinstance(held, Arrays)
+    assert (
+        np.bincount(held.labels).tolist() == [1, 2, 3, 4]
+        and isinstance(small.train, Arrays)
+        and isinstance(held, Arrays)
+    )
     together = np.concatenate([small.train.images, held.images]).ravel()
     assert sorted(together.tolist()) == list(range(100))
     assert not np.array_equal(stratified(labels, 10, 0), stratified(labels, 10, 1))

@@ -22,16 +22,19 @@ import onebit
 assert onebit.__version__
 assert "torch" not in sys.modules
 from onebit.data import catalog
-digits = catalog.load("digits", None)
+digits = catalog.load("digits")
 assert (len(digits.train), len(digits.test)) == (1437, 360), (len(digits.train), len(digits.test))
 assert len(digits.classes) == 10 and digits.test.images.max() > 0
 assert "torch" not in sys.modules
+print(onebit.__version__)
 """
 
 
 def run(*command: str | Path, cwd: Path) -> str:
     """What the command printed; its whole output is in the failure if it fails."""
-    done = subprocess.run([str(c) for c in command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [str(c) for c in command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert done.returncode == 0, f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}"
     return done.stdout
 
@@ -70,6 +73,13 @@ def test_the_sdist_can_be_tested(archives: tuple[Path, Path]) -> None:
 def test_the_base_install_works_without_torch(environment: Path, tmp_path: Path) -> None:
     packages = run(environment / "python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower()
     assert "torch==" not in packages and "scipy==" not in packages
-    run(environment / "python", "-I", "-c", LOADS_DIGITS, cwd=tmp_path)
+    version = run(environment / "python", "-I", "-c", LOADS_DIGITS, cwd=tmp_path).strip()
+    assert version in run(environment / "onebit", "--version", cwd=tmp_path)
     assert "train" in run(environment / "onebit", "--help", cwd=tmp_path)
     assert "digits" in run(environment / "onebit", "recipes", cwd=tmp_path)
+
+
+def test_training_without_torch_names_the_extra(environment: Path, tmp_path: Path) -> None:
+    command = [environment / "onebit", "train", "digits", "--out", "run"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 2 and "onebit[train]" in refused.stderr

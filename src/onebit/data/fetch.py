@@ -112,7 +112,9 @@ def download(url: str, path: Path, md5: str, progress: Progress | None = None) -
     found = _md5(part)
     if found != md5:
         part.unlink()
-        raise OnebitError(f"{url}: arrived damaged (MD5 {found}, published {md5}) and was deleted; run the command again")
+        raise OnebitError(
+            f"{url}: arrived damaged (MD5 {found}, published {md5}) and was deleted; run the command again"
+        )
     os.replace(part, path)
 
 

@@ -85,6 +85,13 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators: a layer of yours may draw from any of them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """The state of every random generator of this process: Python, NumPy, torch, and CUDA devices."""
     version, words, gauss = random.getstate()

@@ -141,7 +141,7 @@ class Run:
         if recipe.data.holdout:
             self.data, self.held = split_holdout(data, recipe.data.holdout, self.settings.seed)
         self.size = self.data.size
-        torch.manual_seed(self.settings.seed)
+        checkpoint.seed_everything(self.settings.seed)
         net = build(recipe.network, classes=len(data.classes), channels=data.channels, size=self.size)
         self.net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = SGD(
@@ -285,7 +285,7 @@ class Run:
             "epochs": self.settings.epochs, "error": final.error, "top5_error": 100 * final.wrong_top5 / final.images,
             "test_images": final.images, "wrong": final.wrong, "params": costs.params, "packed_bytes": costs.packed_bytes,
             "float_bytes": costs.float_bytes, "macs": costs.macs, "seconds": self.seconds, "precision": self.precision,
-            "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "onebit": __version__, "selected_epoch": self.best.get("epoch"), "published": dict(self.recipe.published),
         }  # fmt: skip
         checkpoint.write_text(self.out / "result.json", json.dumps(result, indent=1) + "\n")
@@ -317,7 +317,7 @@ class Run:
 
     def _machine(self) -> dict[str, Any]:
         return {
-            "cpu": cpu_model(), "device": self.device.type, "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "cpu": cpu_model(), "device": self.device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "precision": self.precision, "world": self.rank.world,
         }  # fmt: skip
 
@@ -344,7 +344,7 @@ class Run:
         weights = checkpoint.load(path).get("model", {})
         own = self.net.state_dict()
         fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-        if not any("parametrizations" in k or k.endswith("weight") for k in fits):
+        if not any(v.dim() > 1 for v in fits.values()):  # no convolution at all
             raise OnebitError(
                 f"{path}: no layer fits this network; start from a run of the same family, depth and width"
             )
