@@ -150,7 +150,9 @@ def test_two_processes_train_like_one(pair: list[dict[str, Any]]) -> None:
         for state in ("trained", "reestimated"):
             assert list(rank[state]) == list(alone[state])
             for key, value in alone[state].items():
-                torch.testing.assert_close(rank[state][key], value, rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+                # a mean is as exact as its layer's deviation allows: the inputs of layer 2 cancel to nearly nothing
+                unit = alone[state][key.replace("mean", "var")].sqrt() if key.endswith("running_mean") else value.abs()
+                torch.testing.assert_close(rank[state][key], value, rtol=1e-4, atol=1e-5 * float(unit.max()))
     assert alone["losses"][-1] != alone["losses"][0]
 
 

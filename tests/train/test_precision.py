@@ -7,51 +7,58 @@ import torch
 
 from onebit.errors import OnebitError
 from onebit.train import precision
-from onebit.train.precision import autocast, cpu_model, has_amx_bf16, resolve
+from onebit.train.precision import autocast, cpu_model, native_bf16, resolve
 
 CPU = torch.device("cpu")
-AMX = "processor\t: 0\nmodel name\t: Xeon 8481C\nflags\t\t: fpu avx2 amx_bf16 avx512_fp16 amx_tile\n\nprocessor\t: 1\n"
+AMX = "processor\t: 0\nmodel name\t: Xeon 8481C\nflags\t\t: fpu avx2 amx_bf16 avx512_bf16 amx_tile\n\nprocessor\t: 1\n"
+AMX_ALONE = "flags\t\t: fpu avx2 amx_bf16 amx_tile\n"
+ZEN4 = "processor\t: 0\nmodel name\t: AMD EPYC 9B14\nflags\t\t: fpu avx2 avx512f avx512_bf16 avx512_vnni\n"
 AVX2 = "processor\t: 0\nmodel name\t: AMD EPYC 7763\nflags\t\t: fpu avx2 fma\nbugs\t\t: amx_bf16\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16 i8mm\n"
 
 
-@pytest.mark.parametrize(("info", "expected"), [(AMX, True), (AVX2, False), (ARM, False), ("", False)])
-def test_amx_is_read_from_the_flags(info: str, expected: bool) -> None:
-    assert has_amx_bf16(info, {}, tile=True) is expected
-    assert has_amx_bf16(info, {}, tile=False) is False
+@pytest.mark.parametrize(
+    ("info", "with_tiles", "without"),
+    [(AMX, "amx", "avx512"), (ZEN4, "avx512", "avx512"), (AVX2, "", ""), (ARM, "", ""), ("", "", "")],
+)
+def test_the_unit_is_read_from_the_flags(info: str, with_tiles: str, without: str) -> None:
+    assert native_bf16(info, {}, tile=True) == with_tiles
+    assert native_bf16(info, {}, tile=False) == without
 
 
 @pytest.mark.parametrize(
-    ("isa", "expected"),
+    ("isa", "amx", "zen4"),
     [
-        ("", True),
-        ("ALL", True),
-        ("DEFAULT", True),
-        ("AVX512_CORE_AMX", True),
-        ("avx10_1_512_amx_fp16", True),
-        ("AVX2", False),
-        ("SSE41", False),
-        ("AVX512_CORE_BF16", False),
-        ("avx512_core_vnni", False),
+        ("", "amx", "avx512"),
+        ("ALL", "amx", "avx512"),
+        ("DEFAULT", "amx", "avx512"),
+        ("AVX512_CORE_AMX", "amx", "avx512"),
+        ("avx10_1_512_amx_fp16", "amx", "avx512"),
+        ("AVX512_CORE_BF16", "avx512", "avx512"),
+        ("AVX2", "", ""),
+        ("SSE41", "", ""),
+        ("avx2_vnni_2", "", ""),
+        ("avx512_core_vnni", "", ""),
     ],
 )
-def test_onednn_may_be_held_to_less(isa: str, expected: bool) -> None:
-    assert has_amx_bf16(AMX, {"ONEDNN_MAX_CPU_ISA": isa}, tile=True) is expected
-    assert has_amx_bf16(AMX, {"DNNL_MAX_CPU_ISA": isa}, tile=True) is expected
+def test_onednn_may_be_held_to_less(isa: str, amx: str, zen4: str) -> None:
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        assert native_bf16(AMX, {variable: isa}, tile=True) == amx
+        assert native_bf16(ZEN4, {variable: isa}, tile=False) == zen4
 
 
 def test_torch_is_asked_for_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     for answer in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=answer: answer, raising=False)
-        assert has_amx_bf16(AMX, {}) is answer
+        assert native_bf16(AMX_ALONE, {}) == ("amx" if answer else "")
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
-    assert has_amx_bf16(AMX, {}) is True
+    assert native_bf16(AMX_ALONE, {}) == "amx"
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert has_amx_bf16(AMX, {}) is False
+    assert native_bf16(AMX_ALONE, {}) == ""
 
 
-@pytest.mark.parametrize(("info", "expected"), [(AMX, "bf16"), (AVX2, "float32"), ("", "float32")])
+@pytest.mark.parametrize(("info", "expected"), [(AMX, "bf16"), (ZEN4, "bf16"), (AVX2, "float32"), ("", "float32")])
 def test_auto_follows_the_hardware(info: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "cpuinfo", lambda: info)
     monkeypatch.setattr(precision, "_tile_granted", lambda: True)

@@ -1,7 +1,7 @@
 """Which arithmetic to train in: bfloat16 only where the hardware computes it, float32 everywhere else.
 
 torch accepts bfloat16 on every CPU, but one with AVX2 only emulates it about ten times slower than float32. So the
-matrix unit (AMX-BF16) is detected, never assumed.
+unit that computes it (AMX-BF16: about 3x float32; AVX512-BF16: about 1.7x) is detected, never assumed.
 """
 
 from __future__ import annotations
@@ -34,37 +34,36 @@ def cpuinfo() -> str:
         return ""
 
 
-def has_amx_bf16(
+def native_bf16(
     info: str | None = None, environment: Mapping[str, str] | None = None, tile: bool | None = None
-) -> bool:
-    """True where torch's convolutions run on an AMX-BF16 matrix unit of the CPU.
+) -> Literal["amx", "avx512", ""]:
+    """The unit of this CPU on which torch's convolutions compute bfloat16: "amx", "avx512", or "" for none.
 
-    Three things must agree: the CPU lists the flag ``amx_bf16`` (``info``: the text of /proc/cpuinfo), the operating
-    system grants the tile registers (``tile``: torch's answer, taken as yes when this torch cannot tell), and oneDNN
-    is not held to an older instruction set by ``ONEDNN_MAX_CPU_ISA`` (``environment``). The arguments replace
-    what this machine says.
+    Three things must agree: the CPU lists the flag ``amx_bf16`` or ``avx512_bf16`` (``info``: the text of
+    /proc/cpuinfo), the operating system grants the tile registers of AMX (``tile``: torch's answer, taken as yes when
+    this torch cannot tell), and oneDNN is not held to an older instruction set by ``ONEDNN_MAX_CPU_ISA``
+    (``environment``). The arguments replace what this machine says.
 
-    >>> has_amx_bf16("flags\\t\\t: fpu amx_bf16 amx_tile", {}, tile=True)
-    True
-    >>> has_amx_bf16("flags\\t\\t: fpu avx2", {}, tile=True)
-    False
+    >>> native_bf16("flags\\t\\t: fpu amx_bf16 amx_tile avx512_bf16", {}, tile=True)
+    'amx'
+    >>> native_bf16("flags\\t\\t: fpu avx512_bf16", {}, tile=True)
+    'avx512'
+    >>> native_bf16("flags\\t\\t: fpu avx2", {}, tile=True)
+    ''
     """
     info = cpuinfo() if info is None else info
     environment = os.environ if environment is None else environment
-    flags: set[str] = set()
-    for line in re.findall(r"^flags\s*:(.*)$", info, flags=re.MULTILINE):
-        flags = set(line.split())
-        break  # every core lists the same
-    if "amx_bf16" not in flags or not _isa_allows_amx(environment):
-        return False
-    return _tile_granted() if tile is None else tile
-
-
-def _isa_allows_amx(environment: Mapping[str, str]) -> bool:
+    listed = re.search(r"^flags\s*:(.*)$", info, flags=re.MULTILINE)  # every core lists the same
+    flags = set(listed[1].split()) if listed else set()
     # oneDNN reads its name first, then the one from when it was called DNNL; it ignores words it does not know.
-    isa = environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA") or "default"
-    isa = isa.lower()
-    return not isa.startswith(("sse", "avx")) or "amx" in isa
+    isa = (environment.get("ONEDNN_MAX_CPU_ISA") or environment.get("DNNL_MAX_CPU_ISA") or "default").lower()
+    held = isa.startswith(("sse", "avx"))
+    if "amx_bf16" in flags and (not held or "amx" in isa) and (_tile_granted() if tile is None else tile):
+        return "amx"
+    # avx2_vnni_2 converts bfloat16 but multiplies in float32: no gain to be had from it.
+    if "avx512_bf16" in flags and (not held or any(word in isa for word in ("bf16", "fp16", "amx", "avx10"))):
+        return "avx512"
+    return ""
 
 
 def _tile_granted() -> bool:
@@ -80,12 +79,12 @@ def _tile_granted() -> bool:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """True where ``device`` computes bfloat16 natively: CUDA from capability 8, ROCm, or a CPU with AMX-BF16."""
+    """True where ``device`` computes bfloat16 natively: CUDA from capability 8, ROCm, or a CPU that has a unit for it."""
     if device.type == "cuda":
         if not torch.cuda.is_available():
             return False
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and has_amx_bf16()
+    return device.type == "cpu" and native_bf16() != ""
 
 
 def resolve(precision: str, device: torch.device) -> Precision:

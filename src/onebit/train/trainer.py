@@ -202,13 +202,26 @@ class Run:
                 group["lr"] = learning_rate(self.settings, self.step, steps)
             self._train_step(batch)
             self.step_in_epoch += 1
-            if self.step_in_epoch % CHECK_EVERY == 0 or self.step_in_epoch == steps:
-                self._look(batch, begun, first, epochs)
-            if self.stop or (time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes):
+            look = self.step_in_epoch % CHECK_EVERY == 0 or self.step_in_epoch == steps
+            save = self._save_is_due(look)
+            if look or save:
+                self._look(batch, begun, first, epochs)  # before saving: no checkpoint of a network that is lost
+            if save:
                 self._save()
                 if self.stop:
                     raise Interrupted(f"stopped at epoch {self.epoch + 1}, saved; go on with: onebit resume {self.out}")
         self._end_epoch(epochs, steps, begun, first)
+
+    def _save_is_due(self, look: bool) -> bool:
+        """Ctrl-C, or enough minutes since the last checkpoint. Several processes decide together, at every look."""
+        due = self.stop or time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes
+        if self.rank.world == 1:
+            return due
+        if not look:
+            return False
+        votes = distributed.sum_over_ranks(torch.tensor([self.stop, due], dtype=torch.int32, device=self.device))
+        self.stop = bool(votes[0])
+        return bool(votes.any())
 
     def _train_step(self, batch: Batch) -> None:
         x = batch.images.contiguous(memory_format=torch.channels_last)
