@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server() -> Iterator[tuple[type[Handler], str]]:
     handler = type("Own", (Handler,), {})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as s:
-        threading.Thread(target=s.serve_forever, daemon=True).start()
+        threading.Thread(target=s.serve_forever, args=(0.01,), daemon=True).start()
         yield handler, f"http://127.0.0.1:{s.server_address[1]}/"
         s.shutdown()
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from onebit.data import folder, readers
-from onebit.data.dataset import DataSet
+from onebit.data.dataset import Arrays, DataSet, reason
 from onebit.errors import OnebitError, nearest
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set: `get` says to people how its files come to ROOT."""
+    """One data set: `get` says to people how its files come to ROOT, `counts` how many pictures are published."""
 
     title: str
     read: Callable[[Path, int, bool, bool], DataSet]  # root, size, grey, extra
     get: str
+    counts: tuple[int, int] | None = None  # train, test; None: whatever is there
 
 
 DIGITS = tuple("0123456789")
+SVHN_EXTRA = 531_131
 
 
 def _digits(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
@@ -63,7 +66,11 @@ def _imagenet32(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
 
 
 def _imagenet(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
-    return folder.load(root / "imagenet", size=size or 224, name="imagenet")
+    at = root / "imagenet"
+    if not at.is_dir():
+        raise OnebitError(f"{at}: is no folder; data set imagenet needs {ENTRIES['imagenet'].get}")
+    # Its published test pictures have no labels: only val can be tested on.
+    return folder.load(at, size=size or 224, channels=1 if grey else 3, name="imagenet", halves=("val",))
 
 
 def _folder(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
@@ -71,36 +78,44 @@ def _folder(root: Path, size: int, grey: bool, extra: bool) -> DataSet:
 
 
 ENTRIES: dict[str, Entry] = {
-    "digits": Entry("1,797 handwritten digits, 8x8 grey, inside the package", _digits, "nothing to fetch"),
-    "mnist": Entry("MNIST: 60,000 + 10,000 handwritten digits, 28x28 grey", _mnist, "the four IDX files, plain or .gz, in ROOT/mnist"),
+    "digits": Entry("1,797 handwritten digits, 8x8 grey, inside the package", _digits, "nothing: it is in the package"),
+    "mnist": Entry(
+        "MNIST: 60,000 + 10,000 handwritten digits, 28x28 grey", _mnist,
+        "the four IDX files, plain or .gz, in ROOT/mnist", (60_000, 10_000),
+    ),
     "cifar10": Entry(
         "CIFAR-10: 50,000 + 10,000 pictures, 32x32 colour, 10 classes", _cifar10,
-        "the binary version, unpacked, in ROOT/cifar-10-batches-bin",
+        "the binary version, unpacked, in ROOT/cifar-10-batches-bin", (50_000, 10_000),
     ),
     "cifar100": Entry(
         "CIFAR-100: 50,000 + 10,000 pictures, 32x32 colour, 100 classes", _cifar100,
-        "the binary version, unpacked, in ROOT/cifar-100-binary",
+        "the binary version, unpacked, in ROOT/cifar-100-binary", (50_000, 10_000),
     ),
     "svhn": Entry(
         "SVHN: 604,388 + 26,032 house-number digits, 32x32 colour", _svhn,
-        "the cropped files train_32x32.mat, extra_32x32.mat and test_32x32.mat in ROOT/svhn",
+        "the cropped files train_32x32.mat, extra_32x32.mat and test_32x32.mat in ROOT/svhn", (604_388, 26_032),
     ),
     "imagenet32": Entry(
         "ImageNet32: 1,281,167 + 50,000 pictures, 32x32 colour, 1000 classes", _imagenet32,
         "train_data_batch_1..10.npz and val_data.npz in ROOT/imagenet32 (image-net.org, after a login)",
+        (1_281_167, 50_000),
     ),
     "imagenet": Entry(
         "ImageNet (ILSVRC 2012): 1,281,167 + 50,000 photographs, 1000 classes", _imagenet,
         "class folders in ROOT/imagenet/train and ROOT/imagenet/val (image-net.org, after a login)",
     ),
-    "folder": Entry("your own pictures: one folder a class", _folder, "--data DIR, where DIR holds one folder a class"),
+    "folder": Entry("your own pictures: one folder a class", _folder, "a folder that holds one folder of pictures a class"),
 }  # fmt: skip
 
 
 def load(name: str, root: Path | None = None, *, size: int = 0, grey: bool = False, extra: bool = True) -> DataSet:
     """Read data set `name` below `root` (None: the folder in the environment variable ONEBIT_DATA).
 
-    Raises OnebitError: unknown name, no folder given, files missing or damaged.
+    `size` (pixels; 0: 224 for imagenet) is for photographs: imagenet, and folder, where `root` is the folder of class
+    folders itself; the other sets have their own. `grey` makes one channel of three. `extra` is for SVHN: train on its
+    extra pictures too, as the paper does.
+
+    Raises OnebitError: unknown name, no folder given, files missing, damaged or too few.
 
     >>> d = load("digits")
     >>> len(d.train), len(d.test), d.train.images.shape[1:]
@@ -112,9 +127,30 @@ def load(name: str, root: Path | None = None, *, size: int = 0, grey: bool = Fal
     if root is None and name not in ("digits", "folder") and os.environ.get("ONEBIT_DATA"):
         root = Path(os.environ["ONEBIT_DATA"])
     if root is None and name != "digits":
+        where = "" if name == "folder" else ", or set ONEBIT_DATA to ROOT"
         raise OnebitError(
-            f"data set {name}: say where it is with --data ROOT or ONEBIT_DATA=ROOT; it needs {entry.get}"
+            f"data set {name}: say where it is with --data (data show: --root){where}; it needs {entry.get}"
         )
-    if name != "digits" and root is not None and not root.is_dir():
-        raise OnebitError(f"{root}: is no folder; data set {name} needs {entry.get}")
-    return entry.read(root or Path(), size, grey, extra)
+    try:
+        if name != "digits" and root is not None and not root.is_dir():
+            raise OnebitError(f"{root}: is no folder; data set {name} needs {entry.get}")
+        dataset = entry.read(root or Path(), size, grey, extra)
+    except OSError as error:  # a folder that may not be entered, a name that is too long, a disk that fails
+        raise OnebitError(
+            f"{error.filename or root}: cannot be read ({reason(error)}); check its permissions"
+        ) from error
+    except MemoryError:
+        raise OnebitError(
+            f"data set {name}: does not fit into the memory of this machine; free some, or use another"
+        ) from None
+    if entry.counts is not None:
+        train, test = entry.counts
+        train -= SVHN_EXTRA if name == "svhn" and not extra else 0
+        if (len(dataset.train), len(dataset.test)) != (train, test):
+            raise OnebitError(
+                f"{root}: data set {name} has {len(dataset.train):,} training and {len(dataset.test):,} test pictures, "
+                f"published are {train:,} and {test:,}; a file is cut short or left over, fetch the set again"
+            )
+    if grey and isinstance(dataset.train, Arrays) and isinstance(dataset.test, Arrays):
+        return dataclasses.replace(dataset, channels=1, train=dataset.train.grey(), test=dataset.test.grey())
+    return dataset

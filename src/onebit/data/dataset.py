@@ -14,7 +14,11 @@ from onebit.errors import OnebitError
 
 @dataclass(frozen=True)
 class Arrays:
-    """Pictures in memory: images uint8 [N, C, H, W], labels int64 [N]."""
+    """Pictures in memory: images uint8 [N, C, H, W], labels int64 [N].
+
+    >>> Arrays(np.zeros((5, 1, 8, 8), np.uint8), np.arange(5)).take(np.array([4, 0])).labels
+    array([4, 0])
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -26,10 +30,24 @@ class Arrays:
         """The pictures of `index`, in its order."""
         return Arrays(self.images[index], self.labels[index])
 
+    def grey(self) -> Arrays:
+        """The same pictures with one channel: the brightness of R, G, B as Pillow (ITU-R 601) computes it."""
+        if self.images.shape[1] == 1:
+            return self
+        out = np.empty((len(self), 1, *self.images.shape[2:]), np.uint8)
+        for start in range(0, len(self), 10_000):  # a part at a time: the sums are four times as large as the pictures
+            red, green, blue = self.images[start : start + 10_000].astype(np.uint32).transpose(1, 0, 2, 3)
+            out[start : start + 10_000, 0] = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
+        return Arrays(out, self.labels)
+
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures on disk, decoded when needed: N paths, labels int64 [N]."""
+    """Pictures on disk, decoded when needed: N paths, labels int64 [N].
+
+    >>> Files((Path("a.png"), Path("b.png")), np.array([0, 1])).take(np.array([1])).paths[0].name
+    'b.png'
+    """
 
     paths: tuple[Path, ...]
     labels: NDArray[np.int64]
@@ -54,21 +72,37 @@ class DataSet:
     test: Arrays | Files
 
 
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.bool_]:
-    """A mask that picks `count` items, every class in proportion (largest remainder), drawn with `seed`.
+def stratified(labels: NDArray[np.int64], count: int, seed: int, *, least: int = 0) -> NDArray[np.bool_]:
+    """A mask bool [N] that picks `count` items, every class in proportion (largest remainder), drawn with `seed`.
 
-    >>> stratified(np.array([0, 0, 1, 1, 1, 1]), 3, seed=0).sum()
-    np.int64(3)
+    No class is emptied: one item of each stays unpicked. With ``least`` 1 every class is picked from at least once,
+    which may pick a few items more than `count`.
+
+    Raises OnebitError where the classes are too small for that.
+
+    >>> mask = stratified(np.array([0, 0, 1, 1, 1, 1]), 3, seed=0)
+    >>> mask[:2].sum(), mask[2:].sum()
+    (np.int64(1), np.int64(2))
     """
     n = len(labels)
-    if not 0 < count < n:
-        raise OnebitError(f"cannot set aside {count} of {n} pictures: choose between 1 and {n - 1}")
-    random = np.random.Generator(np.random.PCG64(seed))
     classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * count / n
-    share = np.floor(exact).astype(int)
-    for i in np.argsort(share - exact, kind="stable")[: count - share.sum()]:
-        share[i] += 1
+    room = n - len(classes)
+    if not 0 < count <= room:
+        raise OnebitError(
+            f"cannot set aside {count} of {n} pictures: every class must keep one to train on, so choose between 1 and {room}"
+        )
+    if least and sizes.min() <= least:
+        raise OnebitError(
+            f"cannot set aside {least} of {sizes.min()} pictures of a class: it needs at least {least + 1}"
+        )
+    random = np.random.Generator(np.random.PCG64(seed))
+    share, remainder = np.divmod(sizes * count, n)  # whole numbers: no rounding decides a tie
+    for i in np.argsort(-remainder, kind="stable"):
+        if share.sum() < count and share[i] < sizes[i] - 1:
+            share[i] += 1
+    while share.sum() < count:  # only where tiny classes could not give their part
+        share[np.argmax(sizes - share)] += 1
+    share = np.maximum(share, least)
     mask = np.zeros(n, dtype=bool)
     for c, k in zip(classes, share, strict=True):
         mask[random.permutation(np.flatnonzero(labels == c))[:k]] = True
@@ -76,7 +110,28 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.b
 
 
 def split_holdout(dataset: DataSet, count: int, seed: int) -> tuple[DataSet, Arrays | Files]:
-    """Set `count` training pictures aside for selection (stratified, drawn with `seed`); the test set stays as it is."""
+    """Set `count` training pictures aside for selection (stratified, drawn with `seed`); the test set stays as it is.
+
+    Returns the data set with the smaller training split, and the pictures set aside. Raises OnebitError where `count`
+    would leave a class without training pictures.
+
+    >>> every = Arrays(np.zeros((6, 1, 8, 8), np.uint8), np.array([0, 0, 0, 1, 1, 1]))
+    >>> smaller, held = split_holdout(DataSet("toy", ("a", "b"), 1, 8, every, every), 2, seed=0)
+    >>> len(smaller.train), len(smaller.test), held.labels
+    (4, 6, array([0, 1]))
+    """
     mask = stratified(dataset.train.labels, count, seed)
     held = dataset.train.take(np.flatnonzero(mask))
     return dataclasses.replace(dataset, train=dataset.train.take(np.flatnonzero(~mask))), held
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, on one line: what the system says, else the first line of the text, else its kind.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "x")), reason(ValueError("one\\ntwo")), reason(EOFError())
+    ('No such file or directory', 'one', 'EOFError')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

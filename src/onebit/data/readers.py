@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,38 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.data.dataset import Arrays
+from onebit.data.dataset import Arrays, reason
 from onebit.errors import OnebitError
 
-CIFAR_PIXELS = 3 * 32 * 32
-
-
-def _bytes(path: Path) -> bytes:
-    """The file's bytes, unpacked when it is a .gz."""
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                return file.read()
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise OnebitError(f"{path}: is missing; `onebit data fetch` gets it, or put it there") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise OnebitError(f"{path}: cannot be read ({error}); fetch it again") from error
-
-
-def check_labels(labels: NDArray[np.int64], classes: int, path: Path) -> None:
-    """Labels must lie in 0..classes-1."""
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        bad = labels.max() if labels.max() >= classes else labels.min()
-        raise OnebitError(
-            f"{path}: holds label {bad}, expected 0 to {classes - 1}; the file is damaged, fetch it again"
-        )
+PIXELS = 3 * 32 * 32
+LARGEST = 1 << 30  # what a .gz may unpack to, in bytes: MNIST's largest file has 47 million
+DEFLATE = 1032  # no deflated stream holds more than this many times its own size
+CHUNK = 1 << 20
 
 
 def cifar(paths: Iterable[Path], classes: int, label_bytes: int = 1) -> Arrays:
-    """CIFAR's binary version: records of `label_bytes` labels (the last one counts) and 3072 pixels, R, G, B planes."""
+    """CIFAR's binary version: records of `label_bytes` labels (the last one counts) and 3072 pixels, R, G, B planes.
+
+    Returns images uint8 [N, 3, 32, 32] and labels int64 [N], file after file. Raises OnebitError: a file is missing,
+    cut short, or holds a label beyond `classes`.
+    """
     images, labels = [], []
-    record = label_bytes + CIFAR_PIXELS
+    record = label_bytes + PIXELS
     for path in paths:
         data = np.frombuffer(_bytes(path), dtype=np.uint8)
         if data.size == 0 or data.size % record:
@@ -59,7 +45,7 @@ def cifar(paths: Iterable[Path], classes: int, label_bytes: int = 1) -> Arrays:
 
 
 def names(path: Path, count: int) -> tuple[str, ...]:
-    """Class names, one a line."""
+    """Class names, one a line. Raises OnebitError unless there are `count`."""
     found = tuple(line.strip() for line in _bytes(path).decode("utf-8", "replace").splitlines() if line.strip())
     if len(found) != count:
         raise OnebitError(f"{path}: names {len(found)} classes, expected {count}; fetch the set again")
@@ -67,8 +53,13 @@ def names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """One IDX file of unsigned bytes (MNIST): magic number, big-endian sizes, data. Plain or .gz, whichever exists."""
-    path = path if path.exists() or path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    """One IDX file of unsigned bytes (MNIST): magic number, big-endian sizes, data. Plain or .gz, whichever exists.
+
+    Returns uint8 of the announced shape, read-only. Raises OnebitError: missing, of another type, or of another length
+    than announced.
+    """
+    packed = path.with_name(path.name + ".gz")
+    path = packed if packed.exists() and not path.exists() else path
     data = _bytes(path)
     header = 4 + 4 * dimensions
     if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
@@ -78,14 +69,16 @@ def idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = [int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4)]
     if len(data) != header + math.prod(shape):
         raise OnebitError(
-            f"{path}: announces {shape} but holds {len(data) - header:,} bytes; it is cut short, fetch it again"
+            f"{path}: announces {shape} but holds {len(data) - header:,} bytes; it is damaged, fetch it again"
         )
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def mnist(images: Path, labels: Path) -> Arrays:
-    """A pair of IDX files."""
+    """A pair of IDX files: images uint8 [N, 1, 28, 28], labels int64 [N]. Raises OnebitError where they do not fit."""
     x, y = idx(images, 3), idx(labels, 1).astype(np.int64)
+    if x.shape[1:] != (28, 28):
+        raise OnebitError(f"{images}: holds images of {x.shape[1]}x{x.shape[2]}, expected 28x28; fetch it again")
     if len(x) != len(y):
         raise OnebitError(f"{images}: has {len(x):,} images but {labels.name} {len(y):,} labels; fetch both again")
     check_labels(y, 10, labels)
@@ -93,67 +86,58 @@ def mnist(images: Path, labels: Path) -> Arrays:
 
 
 def svhn(paths: Iterable[Path]) -> Arrays:
-    """SVHN's cropped .mat files: X [32, 32, 3, N] uint8, y [N, 1] with 10 for the digit 0."""
-    images, labels = [], []
-    for path in paths:
-        content = _mat(path)
+    """SVHN's cropped .mat files: X [32, 32, 3, N] uint8, y [N, 1] with 10 for the digit 0.
+
+    Returns images uint8 [N, 3, 32, 32] and labels int64 [N], file after file. Raises OnebitError: scipy or a file is
+    missing, or a file has another format.
+    """
+    paths = list(paths)
+    counts = [_svhn_count(path) for path in paths]
+    # Filled in place: train and extra are 1.9 GB, and joining parts would need them twice.
+    images, labels = np.empty((sum(counts), 3, 32, 32), np.uint8), np.empty(sum(counts), np.int64)
+    end = 0
+    for path, count in zip(paths, counts, strict=True):
+        content = _mat("loadmat", path, variable_names=["X", "y"])
         x, y = content.get("X"), content.get("y")
-        if (
-            x is None
-            or y is None
-            or x.ndim != 4
-            or x.shape[:3] != (32, 32, 3)
-            or x.dtype != np.uint8
-            or y.size != x.shape[3]
-        ):
-            raise OnebitError(f"{path}: is not SVHN's cropped format (X 32x32x3xN uint8 and y); fetch it again")
-        own = y.reshape(-1).astype(np.int64)
-        own[own == 10] = 0
+        good = isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.shape == (32, 32, 3, count)
+        if not good or not isinstance(y, np.ndarray) or y.dtype.kind not in "iuf" or y.size != count:
+            raise _not_svhn(path)
+        own = np.where(y == 10, 0, y).reshape(-1)
         check_labels(own, 10, path)
-        images.append(np.ascontiguousarray(x.transpose(3, 2, 0, 1)))
-        labels.append(own)
-    return Arrays(np.concatenate(images), np.concatenate(labels))
-
-
-def _mat(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ModuleNotFoundError:
-        raise OnebitError(f"{path}: reading .mat files needs scipy: pip install 'onebit[import]'") from None
-    if not path.exists():
-        raise OnebitError(f"{path}: is missing; `onebit data fetch svhn` gets it")
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=["X", "y"])
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise OnebitError(f"{path}: is not a readable .mat file ({error}); fetch it again") from error
-    return content
+        start, end = end, end + count
+        images[start:end] = x.transpose(3, 2, 0, 1)
+        labels[start:end] = own
+    return Arrays(images, labels)
 
 
 def imagenet32(paths: Iterable[Path], classes: int = 1000) -> Arrays:
-    """ImageNet32's npz files: data [N, 3072] uint8 (R, G, B planes) and labels 1..1000."""
-    images, labels = [], []
+    """ImageNet32's npz files: data uint8 [N, 3072] (R, G, B planes) and labels 1..1000.
+
+    Returns images uint8 [N, 3, 32, 32] and labels int64 [N], 0..999, file after file. Raises OnebitError: a file is
+    missing or has another format.
+    """
+    paths = list(paths)
+    labels = []
     for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                x, y = file["data"], np.asarray(file["labels"]).reshape(-1).astype(np.int64) - 1
-        except FileNotFoundError:
-            raise OnebitError(
-                f"{path}: is missing; download ImageNet32 (npz) from image-net.org and put it there"
-            ) from None
-        except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
-            raise OnebitError(f"{path}: is not ImageNet32's npz format ({error}); download it again") from error
-        if x.dtype != np.uint8 or x.ndim != 2 or x.shape != (len(y), CIFAR_PIXELS):
-            raise OnebitError(
-                f"{path}: data is {x.dtype} {x.shape}, expected uint8 ({len(y)}, {CIFAR_PIXELS}); download it again"
-            )
-        check_labels(y, classes, path)
-        images.append(x.reshape(-1, 3, 32, 32))
-        labels.append(y)
-    return Arrays(np.concatenate(images), np.concatenate(labels))
+        own = _npz(path, "labels", "iu").reshape(-1).astype(np.int64) - 1
+        check_labels(own, classes, path, first=1)
+        labels.append(own)
+    # Filled in place: the 1.28 million pictures are 3.9 GB, and joining parts would need them twice.
+    images = np.empty((sum(map(len, labels)), PIXELS), np.uint8)
+    end = 0
+    for path, own in zip(paths, labels, strict=True):
+        start, end = end, end + len(own)
+        _npz(path, "data", "u", into=images[start:end])
+    return Arrays(images.reshape(-1, 3, 32, 32), np.concatenate(labels))
 
 
 def digits() -> tuple[Arrays, Arrays]:
-    """(train, test) of the digits inside the package; pixels 0..16 become 0..255. The split is stored in the file."""
+    """(train, test) of the digits inside the package; pixels 0..16 become 0..255. The split is stored in the file.
+
+    >>> train, test = digits()
+    >>> train.images.shape, test.images.shape, test.images.dtype
+    ((1437, 1, 8, 8), (360, 1, 8, 8), dtype('uint8'))
+    """
     from importlib import resources
 
     with (
@@ -165,3 +149,102 @@ def digits() -> tuple[Arrays, Arrays]:
     mask = np.zeros(len(every), dtype=bool)
     mask[test] = True
     return every.take(np.flatnonzero(~mask)), every.take(np.flatnonzero(mask))
+
+
+def check_labels(labels: NDArray[Any], classes: int, path: Path, first: int = 0) -> None:
+    """Raises OnebitError unless `labels` are whole numbers in 0..classes-1; the file counts them from `first`."""
+    bad = labels[~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))]
+    if len(bad):
+        raise OnebitError(
+            f"{path}: holds label {bad[0] + first}, expected {first} to {first + classes - 1}; it is damaged, fetch it again"
+        )
+
+
+def _missing(path: Path) -> OnebitError:
+    return OnebitError(
+        f"{path}: is missing; `onebit data list` says what belongs where, `onebit data fetch` downloads it"
+    )
+
+
+def _bytes(path: Path) -> bytes:
+    """The file's bytes, unpacked when it is a .gz."""
+    try:
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise OnebitError(f"{path}: cannot be read ({reason(error)}); fetch it again") from error
+    if len(data) > LARGEST:
+        raise OnebitError(
+            f"{path}: unpacks to more than {LARGEST:,} bytes; it is not the published file, fetch it again"
+        )
+    return data
+
+
+def _mat(function: str, path: Path, **options: Any) -> Any:
+    """``loadmat`` or ``whosmat`` of scipy on a file. Neither runs nor unpickles anything that a file holds."""
+    try:
+        import scipy.io
+    except ModuleNotFoundError:
+        raise OnebitError(f"{path}: reading .mat files needs scipy: pip install 'onebit[import]'") from None
+    if not path.exists():
+        raise _missing(path)
+    try:
+        return getattr(scipy.io, function)(path, appendmat=False, **options)
+    except Exception as error:  # scipy raises many kinds for a damaged file
+        raise OnebitError(f"{path}: is not a readable .mat file ({reason(error)}); fetch it again") from error
+
+
+def _not_svhn(path: Path) -> OnebitError:
+    return OnebitError(f"{path}: is not SVHN's cropped format (X 32x32x3xN uint8 and y); fetch it again")
+
+
+def _svhn_count(path: Path) -> int:
+    """The number of pictures that a file announces, before anything is allocated for them."""
+    shapes = {name: shape for name, shape, _ in _mat("whosmat", path)}
+    shape = shapes.get("X", ())
+    if len(shape) != 4 or not 0 < math.prod(shape) <= DEFLATE * path.stat().st_size:
+        raise _not_svhn(path)
+    return int(shape[3])
+
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def _npz(path: Path, name: str, kinds: str, into: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Array `name` of an .npz file, of a dtype out of `kinds`, written to `into` if given.
+
+    ``numpy.load`` would allocate whatever a header announces, and cannot fill an array that is there already. Objects,
+    that is pickles, are of no kind that anybody asks for.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+            if dtype.kind not in kinds or (into is not None and (shape, dtype) != (into.shape, into.dtype)):
+                expected = f"{into.dtype} {into.shape}" if into is not None else "whole numbers"
+                raise ValueError(f"{name}: {dtype} {shape} instead of {expected}")
+            if not 0 <= math.prod(shape) * dtype.itemsize <= DEFLATE * path.stat().st_size:
+                raise ValueError(f"{name}: announces {shape}, more than the file can hold")
+            array = np.empty(shape, dtype, order="F" if fortran else "C") if into is None or fortran else into
+            room = array.reshape(-1, order="A").view(np.uint8)
+            done = 0
+            while done < len(room):
+                read = file.readinto(room[done : done + CHUNK].data)  # type: ignore[attr-defined]
+                if not read:
+                    raise EOFError(f"{name}: cut short")
+                done += read
+            if file.read(1):  # also the end of the member, where zipfile compares its checksum
+                raise ValueError(f"{name}: longer than announced")
+            if into is not None and fortran:
+                into[:] = array
+            return array
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged file
+        raise OnebitError(f"{path}: is not ImageNet32's npz format ({reason(error)}); download it again") from error
