@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +57,23 @@ def test_split_does_not_depend_on_the_order_of_the_file_system(tmp_path: Path, m
     (tmp_path / "onebit-split.json").unlink()
     scandir = os.scandir
 
-    @contextmanager
-    def backwards(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-        with scandir(path) as entries:
-            yield iter(sorted(entries, key=lambda e: e.name, reverse=True))
+    class Backwards:
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self.entries = sorted(entries, key=lambda e: e.name)
 
-    monkeypatch.setattr(os, "scandir", backwards)
+        def __enter__(self) -> Backwards:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __next__(self) -> os.DirEntry[str]:
+            if not self.entries:
+                raise StopIteration
+            return self.entries.pop()
+
+    monkeypatch.setattr(os, "scandir", Backwards)
     _, again = files(tmp_path)
     assert again.paths == first.paths
 
