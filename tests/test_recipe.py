@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+from importlib import resources
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,26 +13,88 @@ from onebit import networks, recipe
 from onebit.errors import OnebitError
 
 
-def formula(depth: int, width: float, classes: int, channels: int) -> int:
-    """Weights of a 6n+2 network, written out on its own."""
-    n, c = (depth - 2) // 6, round(16 * width)
-    group = [
-        c * c * 9 * 2 * n,
-        9 * c * 2 * c + 9 * (2 * c) ** 2 * (2 * n - 1),
-        9 * 2 * c * 4 * c + 9 * (4 * c) ** 2 * (2 * n - 1),
-    ]
-    return 9 * channels * c + sum(group) + 4 * c * classes
+SETS = {
+    "digits": (10, 1, 8), "mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "svhn": (10, 3, 32),
+    "imagenet32": (1000, 3, 32), "imagenet": (1000, 3, 224), "folder": (7, 3, 64),
+}  # fmt: skip
+
+
+def formula(r: recipe.Recipe, classes: int, channels: int) -> int:
+    """Weights of the recipe's network, written out on its own: the stem, the groups, the classifier."""
+    imagenet = r.network.family == "imagenet"
+    groups, stem = (4, 49) if imagenet else (3, 9)
+    c = round((64 if imagenet else 16) * r.network.width)
+    n = (r.network.depth - 2) // (2 * groups)
+    total = stem * channels * c + 9 * c * c * 2 * n
+    for _ in range(groups - 1):
+        total += 9 * c * 2 * c + 9 * (2 * c) ** 2 * (2 * n - 1)
+        c *= 2
+    return total + c * classes
 
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_recipe_builds_at_full_size(name: str) -> None:
     r = recipe.load(name)
     assert r.title
-    channels, classes, size = {"mnist": (1, 10, 28), "digits": (1, 10, 8)}.get(r.data.name, (3, 10, 32))
+    classes, channels, size = SETS[r.data.name]
     with torch.device("meta"):
         net = networks.build(r.network, classes=classes, channels=channels, size=size)
+        assert net(torch.zeros(2, channels, size, size)).shape == (2, classes)
     counted = sum(p.numel() for p in net.parameters() if p.dim() == 4)
-    assert counted == formula(r.network.depth, r.network.width, classes, channels)
+    assert counted == formula(r, classes, channels)
+    assert counted == networks.parameter_count(r.network, classes=classes, channels=channels)
+
+
+# The paper's tables once more, by hand: weights, network, epochs, then the errors of each column.
+TABLES = """
+float 20-4   126  cifar10 5.02  cifar100 21.53  cifar10-cutout 4.39  cifar100-cutout 20.48
+float 20-10  254  cifar10 4.22  cifar100 18.76  cifar10-cutout 3.46  cifar100-cutout 17.19
+float 26-10  254  cifar10 4.23  cifar100 18.63  cifar10-cutout 3.54  cifar100-cutout 17.22
+float 20-20  126  cifar100 18.14
+1bit  20-4   126  cifar10 6.13  cifar100 23.87  cifar10-cutout 5.34  cifar100-cutout 23.74
+1bit  20-10  254  cifar10 4.72  cifar100 19.35  cifar10-cutout 3.92  cifar100-cutout 18.51
+1bit  26-10  254  cifar10 4.46  cifar100 18.94  cifar10-cutout 3.41  cifar100-cutout 18.50
+1bit  20-20  126  cifar100 18.81
+float 20-4    30  svhn 1.75  imagenet32 46.61
+float 20-10   30  imagenet32 39.96
+float 20-15   30  imagenet32 38.90
+float 18-2.5  62  imagenet 26.92
+1bit  20-4    30  svhn 1.93  imagenet32 56.08
+1bit  20-10   30  imagenet32 44.27
+1bit  26-10   62  imagenet32 41.36
+1bit  20-15   30  imagenet32 41.26
+1bit  18-2.5  62  imagenet 31.03
+1bit  20-4    14  mnist 0.27
+float 20-4     6  mnist 0.28
+"""
+
+
+def test_every_row_of_the_tables_is_a_recipe() -> None:
+    covered = set()
+    for row in TABLES.strip().splitlines():
+        weights, network, epochs, *columns = row.split()
+        for column, error in zip(columns[::2], columns[1::2], strict=True):
+            data, _, cutout = column.partition("-")
+            name = f"{data}-{network}{'-cutout' if cutout else ''}-{weights}"
+            r = recipe.load(name)
+            covered.add(name)
+            assert (r.published["error"], r.training.epochs) == (float(error), int(epochs)), name
+            assert f"{r.network.depth}-{r.network.width:g}" == network and r.network.weights == weights, name
+            assert (r.data.name, r.data.cutout) == (data, 18 if cutout else 0), name
+            learned = data.startswith("imagenet")
+            assert r.network.norm == ("learned" if learned else "fixed"), name
+            assert r.training.weight_decay == (1e-4 if learned else 5e-4), name
+            assert r.data.flip == (data not in ("svhn", "mnist")), name
+            assert (r.training.batch, r.training.lr, r.training.momentum, r.training.cycle) == (125, 0.1, 0.9, 2), name
+    others = {n for n in recipe.names() if recipe.load(n).published} - covered
+    assert all(n.startswith("shifted-relu-") for n in others)
+
+
+def test_generated_recipes_are_current() -> None:
+    script = Path(__file__).resolve().parents[1] / "tools" / "make_recipes.py"
+    for stem, text in runpy.run_path(str(script))["all_recipes"]().items():
+        shipped = resources.files("onebit.recipes").joinpath(f"{stem}.toml").read_text(encoding="utf-8")
+        assert shipped == text, f"{stem}.toml: edit tools/make_recipes.py and run it"
 
 
 @pytest.mark.parametrize("name", recipe.names())

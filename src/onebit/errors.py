@@ -23,4 +23,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     names = [str(k) for k in known]
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")

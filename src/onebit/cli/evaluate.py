@@ -10,8 +10,10 @@ import click
 
 @click.command("evaluate")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--data", "name", help="Another data set of the catalog (or 'folder').")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the data sets. Default: $ONEBIT_DATA.")
+@click.option("--data", "name", metavar="NAME|DIR", help="Another data set: of the catalog, or a folder of pictures.")
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="Folder of the data sets. Default: the run's own, else $ONEBIT_DATA."
+)
 @click.option("--crops", type=click.Choice(["centre", "25"]), help="Photo-size sets: one crop, or the mean of 25.")
 @click.option("--device", help="cpu, cuda, mps. Default: the best one present.")
 @click.option(
@@ -37,7 +39,9 @@ def command(
     confusion(result["confusion"], result["classes"], picture, title=f"{result['data']}: {result['error']:.2f} % error")
     if as_json:
         click.echo(json.dumps(result))
-    else:
-        click.echo(
-            f"{result['data']}: test error {result['error']:.2f} % ({result['wrong']} of {result['images']}); confusion: {picture}"
-        )
+        return
+    if result["note"]:
+        click.echo(f"note: {result['note']}", err=True)
+    top5 = f", top-5 error {result['top5_error']:.2f} %" if len(result["classes"]) > 10 else ""
+    click.echo(f"{result['data']}: test error {result['error']:.2f} % ({result['wrong']} of {result['images']}){top5}")
+    click.echo(f"confusion: {picture}")

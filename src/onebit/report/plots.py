@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,10 @@ from typing import Any
 import numpy as np
 
 from onebit.errors import OnebitError
+from onebit.report.published import author_errors
+from onebit.report.tables import run_recipe
+from onebit.train.checkpoint import atomic_write
+from onebit.train.progress import Metrics
 
 
 def _figure(width: float, height: float) -> Any:
@@ -20,40 +23,44 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
-
-
-def _epochs(run: Path) -> tuple[str, list[dict[str, Any]]]:
-    from onebit import recipe as recipes
-
-    lines: list[dict[str, Any]] = []
-    path = run / "metrics.jsonl"
-    try:
-        for text in path.read_text(encoding="utf-8").splitlines():
-            lines.append(json.loads(text))
-        r = recipes.parse((run / "recipe.toml").read_text(encoding="utf-8"), run.name)
-    except (OSError, ValueError) as error:
-        raise OnebitError(
-            f"{run}: is not a run folder with metrics ({error}); name folders that `onebit train` made"
-        ) from error
-    kind = "1-bit" if r.network.weights == "1bit" else "float"
-    return f"{run.name} ({kind}, seed {r.training.seed})", [line for line in lines if line.get("kind") == "epoch"]
+    atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
 def curves(runs: Sequence[Path], path: Path) -> None:
-    """Test error (solid) and training error (dotted) in percent against epochs, all runs in one picture."""
+    """Test error (solid) and training error (dotted) in percent against epochs, all runs in one picture.
+
+    Beside them, in grey, the author's own 20-10 networks on the same data set at the ends of their cycles.
+    """
+    from matplotlib.ticker import LogLocator
+
     figure = _figure(8, 4.5)
     axes = figure.subplots()
-    for i, run in enumerate(runs):
-        label, lines = _epochs(Path(run))
+    author: dict[str, list[tuple[int, float]]] = {}
+    longest = 1
+    for i, run in enumerate(map(Path, runs)):
+        recipe = run_recipe(run)
+        kind = "1-bit" if recipe.network.weights == "1bit" else "float"
+        lines = [line for line in Metrics(run / "metrics.jsonl").read() if line.get("kind") == "epoch"]
+        if not lines:
+            raise OnebitError(f"{run}: has no finished epoch yet; try again later")
         x = [line["epoch"] for line in lines]
+        longest = max(longest, *x)
+        label = f"{run.name} ({kind}, seed {recipe.training.seed})"
         axes.plot(x, [line["test_error"] for line in lines], color=f"C{i % 10}", label=label)
         axes.plot(x, [line["train_error"] for line in lines], color=f"C{i % 10}", linestyle=":", linewidth=1)
+        for program, points in author_errors(recipe).items():
+            author[f"author's {program} code, 20-10 with cutout, {kind}"] = points
+    for marker, (label, points) in zip("osv^Dx", author.items(), strict=False):
+        shown = [p for p in points if p[0] <= longest]
+        if shown:
+            axes.plot(*zip(*shown, strict=True), marker, color="0.6", markersize=4, label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("error % (solid: test, dotted: training)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     _save(figure, path)
@@ -94,11 +101,10 @@ def predictions(run: Path, path: Path, count: int = 48) -> None:
     import torch
 
     from onebit.data.dataset import Arrays
-    from onebit.train.evaluate import load_data, load_model
+    from onebit.train.evaluate import load_data, load_model, run_root
 
     net, recipe, content = load_model(run)
-    root = json.loads((run / "run.json").read_text()).get("root")
-    data = load_data(recipe, Path(root) if root else None)
+    data = load_data(recipe, run_root(run))
     if not isinstance(data.test, Arrays):
         raise OnebitError(f"{run}: the sheet of predictions is drawn for small pictures held in memory")
     images, labels = data.test.images[:2000], data.test.labels[:2000]

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from onebit import recipe as recipes
 from onebit.errors import OnebitError
+from onebit.recipe import Recipe
+from onebit.report.published import published_error
 
 
 def result(run: Path) -> dict[str, Any]:
@@ -21,6 +24,19 @@ def result(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OnebitError(f"{run / 'result.json'}: damaged ({error}); `onebit resume {run}` writes it anew") from error
     return content
+
+
+def run_recipe(run: Path) -> Recipe:
+    """The recipe that a run folder was trained with; OnebitError when the folder holds none."""
+    name = run.name
+    if (run / "result.json").exists():
+        name = result(run)["recipe"]
+    try:
+        return recipes.parse((run / "recipe.toml").read_text(encoding="utf-8"), name)
+    except OSError as error:
+        raise OnebitError(
+            f"{run}: is not a run folder ({error.strerror}: recipe.toml); name folders that `onebit train` made"
+        ) from error
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -37,28 +53,33 @@ def spread(values: Sequence[float]) -> float | None:
 
 
 def collect(runs: Iterable[Path]) -> list[dict[str, Any]]:
-    """One row a recipe and number of epochs, in the order first seen: mean, spread and every seed's error (percent)."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for run in runs:
-        r = result(Path(run))
-        groups.setdefault((r["recipe"], r["label"], r["data"], r["epochs"]), []).append(r)
+    """One row an experiment, in the order first seen: mean, spread and every seed's error (percent).
+
+    Runs are of one experiment when their recipes differ in the seed alone.
+    """
+    groups: dict[str, list[tuple[Recipe, dict[str, Any]]]] = {}
+    for run in map(Path, runs):
+        found = result(run)
+        recipe = run_recipe(run)
+        groups.setdefault(f"{recipe.name}\n{recipe.replace(['seed=0']).to_toml()}", []).append((recipe, found))
     rows = []
-    for (recipe, label, data, epochs), found in groups.items():
-        errors = [float(r["error"]) for r in found]
+    for members in groups.values():
+        recipe, first = members[0]
+        errors = [float(found["error"]) for _, found in members]
         rows.append(
             {
-                "recipe": recipe,
-                "label": label,
-                "data": data,
-                "epochs": epochs,
-                "runs": len(found),
-                "seeds": [r["seed"] for r in found],
+                "recipe": recipe.name,
+                "label": first["label"],
+                "data": first["data"],
+                "epochs": first["epochs"],
+                "runs": len(members),
+                "seeds": [found["seed"] for _, found in members],
                 "errors": errors,
                 "error": math.fsum(errors) / len(errors),
                 "spread": spread(errors),
-                "params": found[0]["params"],
-                "bytes": deployed_bytes(found[0]),
-                "published": (found[0].get("published") or {}).get("error"),
+                "params": first["params"],
+                "bytes": deployed_bytes(first),
+                "published": published_error(recipe),
             }
         )
     return rows
@@ -72,14 +93,14 @@ def deployed_bytes(r: dict[str, Any]) -> int:
 def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """`collect`'s rows as a Markdown table."""
     lines = [
-        "| network | data | epochs | seeds | test error % | spread | published % | weights |",
-        "|---|---|---|---|---|---|---|---|",
+        "| recipe | network | data | epochs | runs | test error % | spread | published % | weights |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
         sd = "-" if r["spread"] is None else f"± {r['spread']:.2f}"
-        published = "-" if r["published"] is None else f"{r['published']}"
+        published = "-" if r["published"] is None else f"{r['published']:.2f}"
         lines.append(
-            f"| {r['label']} | {r['data']} | {r['epochs']} | {r['runs']} "
+            f"| {r['recipe']} | {r['label']} | {r['data']} | {r['epochs']} | {r['runs']} "
             f"| {r['error']:.2f} | {sd} | {published} | {kilobytes(r['bytes'])} |"
         )
     return "\n".join(lines)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -105,27 +108,56 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[nn.Modul
     return net.eval(), recipe, content
 
 
+def run_root(path: Path) -> Path | None:
+    """The data folder that a run was trained from, as its run.json (beside the checkpoint) says; None: it says none."""
+    try:
+        root = json.loads(((path if path.is_dir() else path.parent) / "run.json").read_text(encoding="utf-8"))["root"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Path(root) if isinstance(root, str) else None
+
+
 def evaluate(
     path: Path, *, data: str | None = None, root: Path | None = None, crops: str | None = None,
-    device: torch.device | None = None, settings: Iterable[str] = (),
+    device: torch.device | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Test a trained network on its own data set, or on another of the same classes.
+    """Test a trained network in float32 on the test half of its own data set, or of another one.
 
-    Returns ``error`` (percent), ``top5_error``, ``loss``, ``images``, ``wrong``, ``classes``, ``confusion``
-    [true][predicted]. Raises OnebitError when the classes or channels do not fit.
+    Args:
+        path: a run folder, or a model.pt or checkpoint.pt in one.
+        data: None (the set it was trained on), a name of the catalog, or a folder of pictures, a folder a class.
+        root: the folder that holds the data sets; None: the one that the run was trained from, or ONEBIT_DATA.
+        crops: "centre" or "25" (photographs); None: as the recipe says.
+
+    Returns ``error`` (percent), ``top5_error``, ``loss``, ``images``, ``wrong``, ``data``, ``classes``, ``confusion``
+    [true][predicted], and ``note``, which says how classes were matched where their names differ (else None).
+    Raises OnebitError when the number of classes or channels does not fit.
     """
     net, recipe, content = load_model(path, device)
-    recipe = recipe.replace([*settings, f"size={content['size']}", *([f"name={data}"] if data else [])])
-    dataset = load_data(recipe, root if root or data else Path(content["root"]) if content.get("root") else None)
-    if len(dataset.classes) != len(content["classes"]) or dataset.channels != content["channels"]:
+    if data and data not in catalog.ENTRIES and Path(data).is_dir():
+        data, root = "folder", Path(data)
+    settings = [f"size={content['size']}"]
+    if data:
+        settings += [f"name={data}", f"grey={'true' if content['channels'] == 1 else 'false'}"]
+    recipe = recipe.replace(settings)
+    dataset = load_data(recipe, root or (run_root(path) if recipe.data.name != "folder" or not data else None))
+    own = tuple(content["classes"])
+    if len(dataset.classes) != len(own) or dataset.channels != content["channels"]:
         raise OnebitError(
-            f"{path}: trained for {len(content['classes'])} classes and {content['channels']} channels, but {dataset.name} "
+            f"{path}: trained for {len(own)} classes and {content['channels']} channels, but {dataset.name} "
             f"has {len(dataset.classes)} and {dataset.channels}; fine-tune with `onebit train ... --from`"
         )
+    test, note = dataset.test, None
+    if dataset.classes != own:
+        if sorted(dataset.classes) == sorted(own):
+            place = np.array([own.index(c) for c in dataset.classes])
+            test, note = dataclasses.replace(test, labels=place[test.labels]), "classes matched by name"
+        else:
+            note = f"class names differ ({dataset.classes[0]!r} for {own[0]!r}, ...): matched by position"
     where = next(net.parameters()).device
-    result = score_split(net, dataset.test, dataset, recipe, where, crops=crops or recipe.data.crops)
+    result = score_split(net, test, dataset, recipe, where, crops=crops or recipe.data.crops)
     return {
         "error": result.error, "top5_error": 100.0 * result.wrong_top5 / result.images, "loss": result.loss,
-        "images": result.images, "wrong": result.wrong, "data": dataset.name, "classes": list(dataset.classes),
-        "confusion": result.confusion.tolist(),
+        "images": result.images, "wrong": result.wrong, "data": dataset.name, "classes": list(own),
+        "confusion": result.confusion.tolist(), "note": note,
     }  # fmt: skip
