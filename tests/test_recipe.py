@@ -12,7 +12,6 @@ import torch
 from onebit import networks, recipe
 from onebit.errors import OnebitError
 
-
 SETS = {
     "digits": (10, 1, 8), "mnist": (10, 1, 28), "cifar10": (10, 3, 32), "cifar100": (100, 3, 32), "svhn": (10, 3, 32),
     "imagenet32": (1000, 3, 32), "imagenet": (1000, 3, 224), "folder": (7, 3, 64),

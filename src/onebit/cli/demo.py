@@ -11,11 +11,9 @@ import click
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder of results."
 )
-@click.option(
-    "--epochs", type=click.IntRange(1), default=14, show_default=True, help="Epochs of each of the two networks."
-)
-@click.option("--seed", type=int, default=0, show_default=True)
-def command(out: Path, epochs: int, seed: int) -> None:
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of each of the two networks. Default: the recipes' 30.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def command(out: Path, epochs: int | None, seed: int) -> None:
     """Train a 1-bit network and its float twin on 1437 real handwritten digits, test both on 360 others.
 
     Leaves a comparison, the training curves and a sheet of test pictures with predictions in the folder OUT.
@@ -30,9 +28,11 @@ def command(out: Path, epochs: int, seed: int) -> None:
     runs = []
     for name in ("digits", "digits-float"):
         folder = out / name
-        shutil.rmtree(folder, ignore_errors=True)
-        chosen = recipes.load(name).replace([f"epochs={epochs}", f"seed={seed}"])
-        train(chosen, folder)
+        if (folder / "run.json").exists():  # of an earlier demo; nothing else is deleted
+            shutil.rmtree(folder)
+        settings = [f"seed={seed}", *([f"epochs={epochs}"] if epochs else [])]
+        # One thread: pictures of 8x8 pixels leave nothing to share, and two threads on a busy machine wait for each other.
+        train(recipes.load(name).replace(settings), folder, threads=1)
         runs.append(folder)
     curves(runs, out / "curves.png")
     predictions(runs[0], out / "predictions.png")
