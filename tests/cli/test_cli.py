@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from onebit import recipe
 from onebit.cli import COMMANDS, main
 
 
@@ -69,6 +70,36 @@ def test_train_evaluate_report(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_recipes_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = call(capsys, "recipes")
-    assert code == 0 and "digits" in out
+    assert code == 0 and all(name in out for name in recipe.names())
     code, out, _ = call(capsys, "recipes", "digits")
-    assert code == 0 and "[training]" in out and "weight_decay = 0.0005" in out
+    assert code == 0 and recipe.parse(out, "digits") == recipe.load("digits")
+    code, out, _ = call(capsys, "recipes", "svhn")  # no recipe's name, but a part of two
+    assert code == 0 and "svhn-20-4-float" in out and "mnist" not in out and "1.75 %" in out
+    code, out, _ = call(capsys, "recipes", "--json", "mnist-20-4-1bit")
+    assert json.loads(out)["published"]["error"] == 0.27 and json.loads(out)["network"]["width"] == 4
+    code, _, err = call(capsys, "recipes", "minst-20-4-1bit")
+    assert code == 2 and "'mnist-20-4-1bit'" in err
+
+
+def test_a_recipe_file_of_ones_own_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.toml").write_text('base = "digits"\n[network]\nwidth = 0.25\ndepth = 8\n[training]\nepochs = 1\n')
+    code, out, _ = call(capsys, "train", tmp_path / "mine.toml", "--out", tmp_path / "run", "--seed", 3, "--json")
+    assert code == 0 and json.loads(out)["recipe"] == "mine" and json.loads(out)["seed"] == 3
+    code, out, _ = call(capsys, "resume", tmp_path / "run", "--json")  # finished: tested once more, not trained
+    assert code == 0 and json.loads(out)["recipe"] == "mine"
+    code, out, _ = call(capsys, "report", tmp_path / "run", "-o", tmp_path / "r.png", "--json")
+    row = json.loads(out)["rows"][0]
+    assert (row["recipe"], row["seeds"], row["published"]) == ("mine", [3], None)
+
+
+def test_the_demo_compares_and_deletes_nothing_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # again into the same folder
+        code, out, _ = call(capsys, "demo", "--out", tmp_path / "demo", "--epochs", 1)
+        assert code == 0 and "20-1 1-bit" in out and "20-1 float" in out and "39.1 kB" in out
+        assert Image.open(tmp_path / "demo" / "curves.png").size[0] > 100
+        assert Image.open(tmp_path / "demo" / "predictions.png").size[0] > 100
+    precious = tmp_path / "mine" / "digits" / "precious.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("x")
+    call(capsys, "demo", "--out", tmp_path / "mine", "--epochs", 1)
+    assert precious.read_text() == "x"

@@ -48,13 +48,15 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return sdist, wheel
 
 
-@pytest.fixture(scope="module")
-def environment(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs of a clean environment in which the wheel is installed."""
+@pytest.fixture(scope="module", params=["sdist", "wheel"])
+def environment(
+    request: pytest.FixtureRequest, archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of the programs of a clean environment in which the sdist, or the wheel, is installed."""
     home = tmp_path_factory.mktemp("clean") / "venv"
     venv.create(home, with_pip=True)
     programs = home / ("Scripts" if sys.platform == "win32" else "bin")
-    run(programs / "python", "-m", "pip", "install", "-q", archives[1], cwd=home)
+    run(programs / "python", "-m", "pip", "install", "-q", archives[request.param == "wheel"], cwd=home)
     return programs
 
 
@@ -68,6 +70,7 @@ def test_the_sdist_can_be_tested(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints.txt", "tests/conftest.py"} <= names
+    assert {"tools/make_recipes.py", "docs/training.md"} <= names
 
 
 def test_the_base_install_works_without_torch(environment: Path, tmp_path: Path) -> None:
