@@ -1,18 +1,23 @@
-"""Readers against files written here from the published formats, and damaged versions of them."""
+"""Readers against files written here from the published formats, and damaged or hostile versions of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import gzip
 import hashlib
+import pickle
 import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from onebit.data import catalog, readers
-from onebit.data.dataset import Arrays, DataSet, split_holdout, stratified
+from onebit.data.dataset import Arrays
 from onebit.errors import OnebitError
 
 random = np.random.default_rng(0)
@@ -128,31 +133,225 @@ def test_digits_split_is_stored_and_stratified() -> None:
 DIGITS_TEST_SHA256 = "e25b92565fbac96d"
 
 
-def test_holdout_is_stratified_and_disjoint() -> None:
-    labels = np.repeat(np.arange(4), [10, 20, 30, 40])
-    every = Arrays(np.arange(100, dtype=np.uint8)[:, None, None, None], labels)
-    d = DataSet("x", tuple("abcd"), 1, 1, every, every)
-    small, held = split_holdout(d, 10, seed=3)
-    assert (
-        np.bincount(held.labels).tolist() == [1, 2, 3, 4]
-        and isinstance(small.train, Arrays)
-        and isinstance(held, Arrays)
-    )
-    together = np.concatenate([small.train.images, held.images]).ravel()
-    assert sorted(together.tolist()) == list(range(100))
-    assert not np.array_equal(stratified(labels, 10, 0), stratified(labels, 10, 1))
+def imagenet32_file(path: Path, n: int, start: int = 0) -> np.ndarray:
+    x = random.integers(0, 256, (n, 3072), dtype=np.uint8)
+    np.savez(path, data=x, labels=(np.arange(start, start + n) % 1000 + 1).tolist(), mean=x.mean(0))
+    return x
 
 
-def test_real_sets_have_their_published_counts(data_root: Path) -> None:
-    found = 0
-    for name, counts in {"cifar10": (50000, 10000), "cifar100": (50000, 10000), "mnist": (60000, 10000)}.items():
-        try:
-            d = catalog.load(name, data_root)
-        except OnebitError:
-            continue
-        found += 1
-        assert (len(d.train), len(d.test)) == counts
-        if name != "mnist":
-            assert len(set(np.bincount(d.train.labels))) == 1
-    if not found:
-        pytest.skip("ONEBIT_DATA holds none of CIFAR-10, CIFAR-100, MNIST")
+def member(name: str, header: bytes, body: bytes = b"", version: bytes = b"\x01\x00") -> tuple[str, bytes]:
+    """An array of an .npz file with a header of our choice."""
+    return f"{name}.npy", b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + body
+
+
+def problem(path: Path) -> str:
+    with pytest.raises(OnebitError) as caught:
+        readers.imagenet32([path])
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_imagenet32_needs_its_pictures_in_memory_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.npz" for i in range(4)]
+    x = np.concatenate([imagenet32_file(path, 1000, 1000 * i) for i, path in enumerate(paths)])
+    tracemalloc.start()
+    try:
+        got = readers.imagenet32(paths)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(got.images.reshape(-1, 3072), x) and got.labels.tolist() == list(range(1000)) * 4
+    assert got.images.flags.writeable and peak < 1.3 * x.nbytes
+
+
+def test_imagenet32_in_other_layouts(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    x = random.integers(0, 256, (5, 3072), dtype=np.uint8)
+    np.savez_compressed(path, data=np.asfortranarray(x), labels=np.arange(1, 6, dtype=">i2")[:, None])
+    got = readers.imagenet32([path])
+    assert np.array_equal(got.images.reshape(5, -1), x) and got.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+GOOD = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 3072), }\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (member("data", GOOD.replace(b"1,", b"9" * 12 + b","), bytes(3072)), "instead of"),
+        (member("data", GOOD, bytes(3071)), "cut short"),
+        (member("data", GOOD, bytes(3073)), "longer"),
+        (member("data", GOOD.replace(b"|u1", b"|O"), bytes(3072)), "object"),
+        (member("data", GOOD.replace(b"(1, 3072)", b"__import__('os')"), bytes(3072)), "npz"),
+        (member("data", GOOD, bytes(3072), version=b"\x09\x00"), "npz"),
+        (("data", bytes(3072)), "npz"),
+    ],
+)
+def test_hostile_npz_data(tmp_path: Path, data: tuple[str, bytes], words: str) -> None:
+    labels = member("labels", b"{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }\n", struct.pack("<q", 1))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(*labels)
+        archive.writestr(*data)
+    assert words in problem(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("shape", [b"(10000000000000,)", b"(-4,)", b"(4, 'x')"])
+def test_announced_sizes_are_checked_before_allocation(tmp_path: Path, shape: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr(*member("labels", b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape + b", }\n"))
+    tracemalloc.start()
+    try:
+        problem(tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("unpickled"),))
+
+
+def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Bomb()))
+    assert (tmp_path / "unpickled").exists()  # the bomb works
+    (tmp_path / "unpickled").unlink()
+    hostile = np.empty(1, object)
+    hostile[0] = Bomb()
+    np.savez(tmp_path / "a.npz", data=np.zeros((1, 3072), np.uint8), labels=hostile, allow_pickle=True)
+    assert "object" in problem(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", data=hostile, labels=np.ones(1, int), allow_pickle=True)
+    problem(tmp_path / "a.npz")
+    for name in ("train", "extra", "test"):
+        (tmp_path / "svhn").mkdir(exist_ok=True)
+        (tmp_path / "svhn" / f"{name}_32x32.mat").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(OnebitError, match="header is not that of"):
+        catalog.load("svhn", tmp_path)
+    assert not (tmp_path / "unpickled").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "cropped format"),
+        ({"y": np.ones(2)}, "cropped format"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint16), "y": np.ones(2)}, "cropped format"),
+        ({"X": np.zeros((32, 32, 2), np.uint8), "y": np.ones(2)}, "cropped format"),
+        ({"X": np.zeros((31, 32, 3, 2), np.uint8), "y": np.ones(2)}, "cropped format"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones(3)}, "cropped format"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array(["a", "b"], object)}, "cropped format"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": {"a": 1}}, "cropped format"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([1, 11])}, "label 11"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([1, 1.5])}, r"label 1\.5"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([1, np.nan])}, "label nan"),
+    ],
+)
+def test_mat_files_of_another_kind(tmp_path: Path, content: dict[str, object], words: str) -> None:
+    pytest.importorskip("scipy.io").savemat(tmp_path / "a.mat", content)
+    with pytest.raises(OnebitError, match=words) as caught:
+        readers.svhn([tmp_path / "a.mat"])
+    assert "a.mat" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_gz_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(struct.pack(">II", 2049, 2000) + bytes(2000)))
+    assert len(readers.idx(tmp_path / "x", 1)) == 2000
+    monkeypatch.setattr(readers, "LARGEST", 2007)
+    with pytest.raises(OnebitError, match="more than 2,007 bytes"):
+        readers.idx(tmp_path / "x", 1)
+
+
+def test_mnist_of_another_size_or_number_is_refused(tmp_path: Path) -> None:
+    def write(images: tuple[int, int, int], labels: bytes) -> tuple[Path, Path]:
+        (tmp_path / "x").write_bytes(struct.pack(">IIII", 2051, *images) + bytes(int(np.prod(images))))
+        (tmp_path / "y").write_bytes(struct.pack(">II", 2049, len(labels)) + labels)
+        return tmp_path / "x", tmp_path / "y"
+
+    assert readers.mnist(*write((2, 28, 28), b"\x00\x09")).labels.tolist() == [0, 9]
+    for images, labels, words in (
+        ((2, 27, 28), b"\x00\x09", "27x28"),
+        ((3, 28, 28), b"\x00\x09", "fetch both"),
+        ((2, 28, 28), b"\x00\x0a", "label 10"),
+    ):
+        with pytest.raises(OnebitError, match=words):
+            readers.mnist(*write(images, labels))
+
+
+def test_class_names_are_counted(tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    (tmp_path / "cifar-10-batches-bin" / "batches.meta.txt").write_text("a\nb\n")
+    with pytest.raises(OnebitError, match="names 2 classes, expected 10"):
+        catalog.load("cifar10", tmp_path)
+
+
+def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
+    rows = random.integers(0, 256, (4, 3074), dtype=np.uint8)
+    rows[:, 0], rows[:, 1] = [19, 0, 1, 2], [99, 98, 0, 1]
+    at = tmp_path / "cifar-100-binary"
+    at.mkdir()
+    for half in ("train", "test"):
+        (at / f"{half}.bin").write_bytes(rows.tobytes())
+    (at / "fine_label_names.txt").write_text("\n".join(f"c{i}" for i in range(100)))
+    d = catalog.load("cifar100", tmp_path)
+    assert isinstance(d.train, Arrays) and d.train.labels.tolist() == [99, 98, 0, 1]
+    assert np.array_equal(d.train.images.reshape(4, -1), rows[:, 2:])
+
+
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4)
+KEPT = st.one_of(st.just(1.0), st.floats(0, 1))
+FORMATS = ["cifar", "idx", "idx.gz", "npz", "npz.deflated", "mat", "mat.deflated"]
+
+
+@pytest.fixture(scope="module")
+def good_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Two pictures in every format."""
+    root, generator = tmp_path_factory.mktemp("good"), np.random.default_rng(1)
+    x = generator.integers(0, 256, (2, 3072), dtype=np.uint8)
+    np.savez(root / "npz", data=x, labels=[1, 2])
+    np.savez_compressed(root / "npz.deflated", data=x, labels=[1, 2])
+    scipy_io = pytest.importorskip("scipy.io")
+    mat = {"X": x.reshape(2, 3, 32, 32).transpose(2, 3, 1, 0), "y": np.array([[1], [10]], np.uint8)}
+    scipy_io.savemat(root / "mat", mat, appendmat=False)
+    scipy_io.savemat(root / "mat.deflated", mat, appendmat=False, do_compression=True)
+    idx = struct.pack(">IIII", 2051, 2, 28, 28) + x[:, :784].tobytes()
+    files = {"idx": idx, "idx.gz": gzip.compress(idx), "cifar": b"".join(bytes([i]) + x[i].tobytes() for i in range(2))}
+    read = {n: (root / f).read_bytes() for n, f in (("npz", "npz.npz"), ("npz.deflated", "npz.deflated.npz"))}
+    return files | read | {n: (root / n).read_bytes() for n in ("mat", "mat.deflated")}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(changes=CHANGES, kept=KEPT)
+def test_corrupt_files_give_one_line_or_the_right_shape(
+    kind: str,
+    changes: list[tuple[float, int]],
+    kept: float,
+    good_files: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    body = bytearray(good_files[kind])
+    for place, value in changes:
+        body[int(place * len(body))] = value
+    path = tmp_path_factory.getbasetemp() / f"corrupt.{kind}"
+    path.write_bytes(body[: int(kept * len(body))])
+    try:
+        if kind.startswith("idx"):
+            image_set = Arrays(readers.idx(path, 3)[:, None], np.zeros(2, np.int64))
+        else:
+            reader = {"cifar": lambda p: readers.cifar(p, 10), "npz": readers.imagenet32, "mat": readers.svhn}
+            image_set = reader[kind.partition(".")[0]]([path])
+    except OnebitError as error:
+        assert "\n" not in str(error) and path.name in str(error)
+        return
+    count = 1 if kind == "cifar" and len(image_set) == 1 else 2  # a whole record: only the catalog knows how many
+    assert image_set.images.shape == ((2, 1, 28, 28) if kind.startswith("idx") else (count, 3, 32, 32))
+    assert image_set.images.dtype == np.uint8 and image_set.labels.shape == (count,)
+    if kind.endswith(("gz", "deflated")) or kind == "npz":  # these carry checksums
+        assert np.array_equal(image_set.images, original(kind, good_files))
+
+
+def original(kind: str, good_files: dict[str, bytes]) -> np.ndarray:
+    if kind == "idx.gz":
+        return np.frombuffer(good_files["idx"], np.uint8, offset=16).reshape(2, 1, 28, 28)
+    return np.frombuffer(good_files["cifar"], np.uint8).reshape(2, -1)[:, 1:].reshape(2, 3, 32, 32)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit.data import matfile
 from onebit.data.dataset import Arrays, reason
 from onebit.errors import OnebitError
 
@@ -88,26 +91,18 @@ def mnist(images: Path, labels: Path) -> Arrays:
 def svhn(paths: Iterable[Path]) -> Arrays:
     """SVHN's cropped .mat files: X [32, 32, 3, N] uint8, y [N, 1] with 10 for the digit 0.
 
-    Returns images uint8 [N, 3, 32, 32] and labels int64 [N], file after file. Raises OnebitError: scipy or a file is
-    missing, or a file has another format.
+    Returns images uint8 [N, 3, 32, 32] and labels int64 [N], file after file. Raises OnebitError: a file is
+    missing or has another format.
     """
     paths = list(paths)
-    counts = [_svhn_count(path) for path in paths]
+    labels = [_svhn_labels(path) for path in paths]
     # Filled in place: train and extra are 1.9 GB, and joining parts would need them twice.
-    images, labels = np.empty((sum(counts), 3, 32, 32), np.uint8), np.empty(sum(counts), np.int64)
+    images = np.empty((sum(map(len, labels)), 3, 32, 32), np.uint8)
     end = 0
-    for path, count in zip(paths, counts, strict=True):
-        content = _mat("loadmat", path, variable_names=["X", "y"])
-        x, y = content.get("X"), content.get("y")
-        good = isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.shape == (32, 32, 3, count)
-        if not good or not isinstance(y, np.ndarray) or y.dtype.kind not in "iuf" or y.size != count:
-            raise _not_svhn(path)
-        own = np.where(y == 10, 0, y).reshape(-1)
-        check_labels(own, 10, path)
-        start, end = end, end + count
-        images[start:end] = x.transpose(3, 2, 0, 1)
-        labels[start:end] = own
-    return Arrays(images, labels)
+    for path, own in zip(paths, labels, strict=True):
+        start, end = end, end + len(own)
+        _svhn_images(path, images[start:end])
+    return Arrays(images, np.concatenate(labels))
 
 
 def imagenet32(paths: Iterable[Path], classes: int = 1000) -> Arrays:
@@ -184,31 +179,41 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _mat(function: str, path: Path, **options: Any) -> Any:
-    """``loadmat`` or ``whosmat`` of scipy on a file. Neither runs nor unpickles anything that a file holds."""
+@contextmanager
+def _svhn_variable(path: Path, name: str) -> Iterator[matfile.Variable]:
+    """Variable `name` of a .mat file; whatever goes wrong with it becomes an OnebitError."""
     try:
-        import scipy.io
-    except ModuleNotFoundError:
-        raise OnebitError(f"{path}: reading .mat files needs scipy: pip install 'onebit[import]'") from None
-    if not path.exists():
-        raise _missing(path)
-    try:
-        return getattr(scipy.io, function)(path, appendmat=False, **options)
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise OnebitError(f"{path}: is not a readable .mat file ({reason(error)}); fetch it again") from error
+        with closing(matfile.variables(path)) as every:
+            found = next((v for v in every if v.name == name), None)
+            # What a deflated file announces is believed as far as its size allows, before anything is allocated.
+            if found is None or not 0 < math.prod(found.shape) * found.dtype.itemsize <= DEFLATE * path.stat().st_size:
+                raise ValueError(f"no {name} of a possible size")
+            yield found
+            found.stream.finish()
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except (OSError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise OnebitError(
+            f"{path}: is not SVHN's cropped format, X 32x32x3xN uint8 and y ({reason(error)}); fetch it again"
+        ) from error
 
 
-def _not_svhn(path: Path) -> OnebitError:
-    return OnebitError(f"{path}: is not SVHN's cropped format (X 32x32x3xN uint8 and y); fetch it again")
+def _svhn_labels(path: Path) -> NDArray[np.int64]:
+    with _svhn_variable(path, "y") as y:
+        found = y.read(math.prod(y.shape))
+    labels = np.where(found == 10, 0, found)
+    check_labels(labels, 10, path)
+    return labels.astype(np.int64)
 
 
-def _svhn_count(path: Path) -> int:
-    """The number of pictures that a file announces, before anything is allocated for them."""
-    shapes = {name: shape for name, shape, _ in _mat("whosmat", path)}
-    shape = shapes.get("X", ())
-    if len(shape) != 4 or not 0 < math.prod(shape) <= DEFLATE * path.stat().st_size:
-        raise _not_svhn(path)
-    return int(shape[3])
+def _svhn_images(path: Path, into: NDArray[np.uint8]) -> None:
+    with _svhn_variable(path, "X") as x:
+        if x.shape != (32, 32, 3, len(into)) or x.dtype != np.uint8:
+            raise ValueError(f"X is {x.dtype} {x.shape}, y has {len(into):,} labels")
+        for start in range(0, len(into), 1000):
+            part = into[start : start + 1000]
+            # Picture after picture, in each plane column after column
+            part[:] = x.read(part.size).reshape(-1, 3, 32, 32).transpose(0, 1, 3, 2)
 
 
 _HEADERS = {

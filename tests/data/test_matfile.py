@@ -1,0 +1,115 @@
+"""MATLAB 5 files against scipy's writer, and against one written by hand from the format's description."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onebit.data import matfile, readers
+
+DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+def every(path: Path) -> dict[str, np.ndarray]:
+    return {v.name: v.read(int(np.prod(v.shape))).reshape(v.shape, order="F").copy() for v in matfile.variables(path)}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    st.sampled_from(DTYPES),
+    st.lists(st.integers(0, 5), min_size=2, max_size=4),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_reads_what_scipy_writes(
+    tmp_path_factory: pytest.TempPathFactory, dtype: str, shape: list[int], compressed: bool, seed: int
+) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    generator = np.random.default_rng(seed)
+    a, b = ((generator.random(shape) * 100).astype(dtype) for _ in range(2))
+    others = {"text": "abc", "cell": np.array([1, "a"], object), "struct": {"x": 1}, "complex": np.ones(2) * 1j}
+    path = tmp_path_factory.getbasetemp() / "scipy.mat"
+    scipy_io.savemat(path, {"first": a, **others, "second": b}, do_compression=compressed)
+    found = every(path)
+    assert list(found) == ["first", "second"]
+    for array, read in ((a, found["first"]), (b, found["second"])):
+        assert read.dtype == array.dtype and np.array_equal(read, array)
+
+
+def by_hand(order: str, packed: bool, numbers: list[int]) -> bytes:
+    """int16 numbers in a row vector named "row"."""
+
+    def element(kind: int, content: bytes) -> bytes:
+        if 0 < len(content) <= 4:  # the small form: length and kind in one word
+            return struct.pack(f"{order}I", len(content) << 16 | kind) + content.ljust(4, b"\0")
+        return struct.pack(f"{order}II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    body = element(6, struct.pack(f"{order}II", 10, 0)) + element(5, struct.pack(f"{order}ii", 1, len(numbers)))
+    body += element(1, b"row") + element(3, struct.pack(f"{order}{len(numbers)}h", *numbers))
+    array = struct.pack(f"{order}II", 14, len(body)) + body
+    if packed:
+        small = zlib.compress(array)
+        array = struct.pack(f"{order}II", 15, len(small)) + small
+    return b"by hand".ljust(124) + struct.pack(f"{order}H", 0x0100) + struct.pack(f"{order}H", 0x4D49) + array
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 40_000])
+def test_reads_both_byte_orders_and_small_elements(tmp_path: Path, order: str, packed: bool, count: int) -> None:
+    numbers = np.random.default_rng(0).integers(-(2**15), 2**15, count)
+    (tmp_path / "a.mat").write_bytes(by_hand(order, packed, numbers.tolist()))
+    assert np.array_equal(every(tmp_path / "a.mat")["row"], numbers[None])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_damage_is_noticed(tmp_path: Path, packed: bool) -> None:
+    good = by_hand("<", packed, list(range(1000)))
+    for bad in (b"", good[:127], good[:-1], good[:200], good[:124] + b"\0\2IM" + good[128:]):
+        (tmp_path / "a.mat").write_bytes(bad)
+        with pytest.raises((ValueError, EOFError, zlib.error, struct.error)):
+            every(tmp_path / "a.mat")
+    if packed:  # the checksum stands at the very end
+        (tmp_path / "a.mat").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(zlib.error):
+            for v in matfile.variables(tmp_path / "a.mat"):
+                v.read(1000)
+                v.stream.finish()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_svhn_needs_its_pictures_in_memory_once(tmp_path: Path, compressed: bool) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    x = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 3001), dtype=np.uint8)
+    y = np.arange(3001)[:, None] % 10 + 1
+    scipy_io.savemat(tmp_path / "a.mat", {"X": x, "y": y.astype(np.uint8)}, do_compression=compressed)
+    tracemalloc.start()
+    try:
+        got = readers.svhn([tmp_path / "a.mat", tmp_path / "a.mat"])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.6 * x.nbytes + 6_000_000  # both files, and what a part needs
+    assert np.array_equal(got.images, np.concatenate([x, x], 3).transpose(3, 2, 0, 1))
+    assert np.array_equal(got.labels, np.tile(y[:, 0] % 10, 2))
+
+
+def test_announced_size_is_checked_before_allocation(tmp_path: Path) -> None:
+    plain = struct.pack("<IIIIII", 14, 1000, 6, 8, 9, 0) + struct.pack("<IIii", 5, 8, 2, 2_000_000_000)
+    plain += struct.pack("<I", 1 << 16 | 1) + b"y\0\0\0" + struct.pack("<II", 2, 4_000_000_000)
+    small = zlib.compress(plain)
+    (tmp_path / "a.mat").write_bytes(by_hand("<", True, [1])[:128] + struct.pack("<II", 15, len(small)) + small)
+    tracemalloc.start()
+    try:
+        with pytest.raises(readers.OnebitError, match=r"a\.mat.*no y of a possible size"):
+            readers.svhn([tmp_path / "a.mat"])
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
