@@ -5,16 +5,17 @@ layer, never learned. ``W`` (the latent weight) stays in full precision and is w
 the gradient taken with respect to ``W^`` is applied to ``W`` unchanged, neither clipped nor multiplied by ``s``.
 
 ``binarize`` attaches this as a torch parametrization, so ``layer.weight`` is ``W^`` wherever it is used
-(autocast, ``torch.compile``, DDP, ``deepcopy``) and ``state_dict`` holds ``W``.
+(autocast, ``torch.compile``, DDP, ``deepcopy``) and ``state_dict`` holds ``W``, under the name
+``<layer>.parametrizations.weight.original``.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from fnmatch import fnmatchcase
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ class _MeanScaledSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, dims: tuple[int, ...]) -> Tensor:
         scale = weight.abs().mean(dims, keepdim=True)
-        sign = torch.where(weight >= 0, 1.0, -1.0).to(weight.dtype)
+        one = weight.new_ones(())
+        sign = torch.where(weight >= 0, one, -one)
         ctx.save_for_backward(sign, scale)
         ctx.dims = dims
         return scale * sign
@@ -62,12 +64,20 @@ class _MeanScaledSign(torch.autograd.Function):
 
 
 def fan_in(weight: Tensor) -> int:
-    """``F*F*C_in`` of a weight [O, I, *kernel]: the products summed in one output."""
+    """``F*F*C_in`` of a weight [O, I, *kernel]: the products summed in one output (of a grouped one, its group's).
+
+    >>> fan_in(torch.empty(64, 16, 3, 3))
+    144
+    """
     return weight[0].numel()
 
 
 def he_normal_(weight: Tensor, gain: float = HE_GAIN) -> Tensor:
-    """Initialise a weight in place: normal, mean 0, standard deviation ``gain / sqrt(F*F*C_in)``."""
+    """Initialise a weight [O, I, *kernel] in place: normal, mean 0, standard deviation ``gain / sqrt(F*F*C_in)``.
+
+    >>> round(he_normal_(torch.empty(1000, 50)).std().item(), 2)  # sqrt(2 / 50)
+    0.2
+    """
     with torch.no_grad():
         return weight.normal_(0.0, gain / math.sqrt(fan_in(weight)))
 
@@ -110,49 +120,61 @@ def _parametrization(layer: nn.Module) -> BinaryWeight | None:
     return None
 
 
-def binarize(module: nn.Module, scale: Scale = "he", gain: float = HE_GAIN, exclude: Iterable[str] = ()) -> nn.Module:
+def binarize(
+    module: nn.Module, scale: Scale = "he", gain: float = HE_GAIN, exclude: str | Iterable[str] = ()
+) -> nn.Module:
     """Make every convolution and linear layer of `module` one bit a weight, in place; returns `module`.
 
     Current weights become the latent weights W (initialise them with `he_normal_`, or start from a trained
-    network). Biases stay as they are: the paper's networks have none.
+    network). Biases stay float: the paper's networks have none. Layers that share one weight go on sharing it.
 
     Args:
         module: any ``nn.Module``; layers that are binary already are left alone.
         scale: "he": the paper's constant (eq. 1). "bwn-layer" and "bwn-channel": mean |W| with its true
             gradient (XNOR-Net's BWN, section 5.2), for comparison; per-channel cannot be packed.
         gain: numerator of the constant scale: sqrt(2), or 2 for networks without skip connections.
-        exclude: names of layers, as in ``module.named_modules()``, that stay float; shell patterns allowed.
+        exclude: layers that stay float, by their names in ``module.named_modules()``. The name of a block stands for
+            all layers in it; shell patterns are allowed.
 
     Raises:
-        OnebitError: unknown scale; a gain that is not positive; a name in `exclude` that fits no layer;
-            nothing left to binarize.
+        OnebitError: unknown scale; a gain that is not positive; a name in `exclude` that fits no layer; a lazy layer
+            without weights yet; a weight that has another parametrization; nothing left to binarize.
 
-    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
-    >>> _ = binarize(net[:1])
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+    >>> _ = binarize(net, exclude="3")
     >>> torch.equal(net[0].weight.abs(), torch.full((8, 3, 3, 3), (2 / 27) ** 0.5))
     True
+    >>> list(binary_layers(net))
+    ['0']
     """
-    if scale not in ("he", "bwn-layer", "bwn-channel"):
-        raise OnebitError(f"scale {scale!r} is unknown: {nearest(scale, ['he', 'bwn-layer', 'bwn-channel'])}")
-    if not gain > 0:
+    if scale not in get_args(Scale):
+        raise OnebitError(f"scale {scale!r} is unknown: {nearest(scale, get_args(Scale))}")
+    if not 0 < gain < math.inf:
         raise OnebitError(f"gain {gain!r} must be positive: sqrt(2), or 2 for networks without skip connections")
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _LAYERS)}
-    left_out: set[str] = set()
-    for pattern in exclude:
-        hits = set(fnmatch.filter(layers, pattern))
-        if not hits:
+    for pattern in [exclude] if isinstance(exclude, str) else exclude:
+        known = [name for name, _ in module.named_modules()]
+        hits = [n for n in known if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")]
+        if not any(isinstance(module.get_submodule(name), _LAYERS) for name in hits):
             raise OnebitError(
-                f"exclude: no convolution or linear layer is named {pattern!r}; {nearest(pattern, layers)}"
+                f"exclude: no convolution or linear layer is named {pattern!r}; "
+                f"{nearest(pattern, [n for n, m in module.named_modules() if isinstance(m, _LAYERS)])}"
             )
-        left_out |= hits
-    chosen = [layer for name, layer in layers.items() if name not in left_out]
-    if not chosen:
+        layers = {name: layer for name, layer in layers.items() if name not in hits}
+    if not layers:
         raise OnebitError(f"nothing to binarize in {type(module).__name__}: it has no Conv or Linear layer left")
-    for layer in chosen:
-        if _parametrization(layer) is None:
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            parametrize.register_parametrization(layer, "weight", BinaryWeight(weight, scale, gain), unsafe=True)
+    new = {name: layer for name, layer in layers.items() if _parametrization(layer) is None}
+    for name, layer in new.items():  # refuse before the first layer is changed
+        where = f"layer {name!r}" if name else type(layer).__name__
+        if parametrize.is_parametrized(layer, "weight"):
+            raise OnebitError(f"{where}: its weight has another parametrization; remove that one first, or exclude it")
+        if isinstance(layer.weight, nn.parameter.UninitializedParameter):
+            raise OnebitError(f"{where}: has no weights yet (lazy); run one batch through the module first")
+    for layer in new.values():
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        # unsafe: skips torch's trial run, which could only confirm that shape and dtype stay the same
+        parametrize.register_parametrization(layer, "weight", BinaryWeight(weight, scale, gain), unsafe=True)
     return module
 
 
