@@ -10,24 +10,24 @@ left out of the divisor), followed by as many zero channels. No biases, no learn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.binary import HE_GAIN, binarize, he_normal_
 from onebit.errors import OnebitError
 from onebit.networks.activations import activation
-
-if TYPE_CHECKING:
-    from onebit.recipe import Network
+from onebit.recipe import Network
 
 EPSILON = 1e-5
 PLAIN_GAIN = 2.0  # appendix B: std and scale of networks without skip connections
 
 
 def convolution(c_in: int, c_out: int, kernel: int, stride: int, padding: str) -> nn.Module:
-    """A convolution without bias. Stride 1 pads symmetrically; at stride 2 "bottom-right" pads one less before than after."""
+    """A convolution without bias. Stride 1 pads symmetrically; at stride 2 "bottom-right" pads one less before than after.
+
+    >>> convolution(3, 8, 3, 2, "bottom-right")[0].padding, convolution(3, 8, 7, 2, "bottom-right")[0].padding
+    ((0, 1, 0, 1), (2, 3, 2, 3))
+    """
     if stride == 1 or padding == "symmetric":
         return nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False)
     before = (kernel - 2) // 2
@@ -83,13 +83,13 @@ def normalization(channels: int, network: Network) -> nn.Module:
 class WideResNet(nn.Module):
     """See the module's docstring. Input: raw pixels [N, C, H, W], uint8 or float; output: logits [N, classes]."""
 
-    def __init__(self, network: Network, *, classes: int, channels: int, size: int) -> None:
+    def __init__(self, network: Network, *, classes: int, channels: int) -> None:
         super().__init__()
         widths, blocks = layout(network)
         imagenet = network.family == "imagenet"
         residual = network.family != "plain"
-        # The input's batch-norm is learned where a ReLU follows it: its offset learns to keep that ReLU's input
-        # positive (MATLAB code); without ReLU it is learned too (Keras code).
+        # Learned in every network: its offset learns to keep the input of the ReLU positive (MATLAB code), and the
+        # Keras code, which has no ReLU here, learns it too.
         self.input_norm = nn.BatchNorm2d(channels, eps=EPSILON)
         self.input_act: nn.Module = nn.ReLU() if network.input_relu else nn.Identity()
         self.stem = (
@@ -123,7 +123,11 @@ def max_pool(padding: str) -> nn.Module:
 
 
 def layout(network: Network) -> tuple[list[int], int]:
-    """Channels of every group and blocks a group, from depth and width; OnebitError when they make no network."""
+    """Channels of every group and blocks a group, from depth and width; OnebitError when they make no network.
+
+    >>> layout(Network(depth=26, width=10)), layout(Network(family="imagenet", depth=18, width=2.5))
+    (([160, 320, 640], 4), ([160, 320, 640, 1280], 2))
+    """
     imagenet = network.family == "imagenet"
     base = round((64 if imagenet else 16) * network.width)
     if base < 1:
@@ -141,7 +145,9 @@ def layout(network: Network) -> tuple[list[int], int]:
 
 
 def build(network: Network, *, classes: int, channels: int, size: int) -> nn.Module:
-    """The network of a recipe, He-initialised and (unless ``weights = "float"``) binarized.
+    """The network of a recipe, He-initialised from torch's global generator and (unless ``weights = "float"``) binarized.
+
+    Takes raw pixels [N, channels, H, W], uint8 or float, and returns float32 logits [N, classes].
 
     Args:
         network: the recipe's ``[network]`` table.
@@ -149,17 +155,22 @@ def build(network: Network, *, classes: int, channels: int, size: int) -> nn.Mod
         channels: 1 or 3 input channels (any number works).
         size: side of the (square) input in pixels; other sizes run too, this one is checked.
 
-    >>> from onebit.recipe import Network
-    >>> net = build(Network(depth=20, width=10), classes=10, channels=3, size=32)
-    >>> parameter_count(Network(depth=20, width=10), classes=10, channels=3)
-    26737120
+    Raises:
+        OnebitError: a depth or width that makes no network; a size too small for its strides.
+
+    >>> import torch
+    >>> net = build(Network(depth=20, width=0.5), classes=10, channels=3, size=32)
+    >>> net(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([2, 10])
     """
-    smallest = 2 ** (5 if network.family == "imagenet" else 3 - (network.padding == "symmetric"))
-    if size < smallest:
+    # Padding on both sides keeps a map of one pixel; on one side each stride halves, rounding down.
+    halvings = 0 if network.padding == "symmetric" else 5 if network.family == "imagenet" else 2
+    if size < 1 << halvings:
         raise OnebitError(
-            f"size {size}: a {network.family} network needs pictures of at least {smallest} pixels a side"
+            f"size {size}: a {network.family} network with {network.padding} padding needs pictures of at least {1 << halvings} "
+            "pixels a side"
         )
-    net = WideResNet(network, classes=classes, channels=channels, size=size)
+    net = WideResNet(network, classes=classes, channels=channels)
     gain = PLAIN_GAIN if network.family == "plain" else HE_GAIN
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -170,7 +181,11 @@ def build(network: Network, *, classes: int, channels: int, size: int) -> nn.Mod
 
 
 def parameter_count(network: Network, *, classes: int, channels: int) -> int:
-    """Convolution weights by the formula (every one of them one bit in a 1-bit network), without building it."""
+    """Convolution weights by the formula (every one of them one bit in a 1-bit network), without building it.
+
+    >>> parameter_count(Network(depth=20, width=10), classes=10, channels=3)
+    26737120
+    """
     widths, blocks = layout(network)
     kernel = 7 if network.family == "imagenet" else 3
     total = kernel * kernel * channels * widths[0] + widths[-1] * classes
@@ -182,6 +197,10 @@ def parameter_count(network: Network, *, classes: int, channels: int) -> int:
 
 
 def describe(network: Network) -> str:
-    """The paper's name of a network: "20-10 1-bit"."""
+    """The paper's name of a network.
+
+    >>> describe(Network(depth=20, width=2.5))
+    '20-2.5 1-bit'
+    """
     kind = {"wide": "", "imagenet": "", "plain": " plain"}[network.family]
     return f"{network.depth}-{network.width:g}{kind} {'1-bit' if network.weights == '1bit' else 'float'}"
