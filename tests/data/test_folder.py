@@ -109,6 +109,8 @@ def test_test_pictures_without_labels_leave_val_to_test_on(tmp_path: Path) -> No
     pictures(tmp_path / "val", {"a": 1, "b": 1})
     assert len(files(tmp_path)[1]) == 2
     (tmp_path / "imagenet").symlink_to(tmp_path)
+    pictures(tmp_path / "test", {"a": 3, "b": 3})  # ImageNet's test pictures have no labels, whatever lies there
+    assert len(files(tmp_path)[1]) == 6
     d = catalog.load("imagenet", tmp_path)
     assert (d.name, d.size, len(d.test)) == ("imagenet", 224, 2)
 

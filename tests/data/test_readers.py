@@ -50,6 +50,8 @@ def test_cifar10(tmp_path: Path) -> None:
     assert d.train.labels[21] == rows[1, 1, 0]
     # byte 1 + 1024 c + 32 y + x of a record is pixel (y, x) of plane c
     assert d.train.images[21, 2, 5, 7] == rows[1, 1, 1 + 2048 + 5 * 32 + 7]
+    grey = catalog.load("cifar10", tmp_path, grey=True)
+    assert grey.channels == 1 and isinstance(grey.test, Arrays) and grey.test.images.shape == (20, 1, 32, 32)
 
 
 def test_cifar_damage(tmp_path: Path) -> None:
@@ -254,12 +256,29 @@ def test_mat_files_of_another_kind(tmp_path: Path, content: dict[str, object], w
     assert "a.mat" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("last", ["X", "y"])
+def test_checksums_of_mat_files_are_looked_at(tmp_path: Path, last: str) -> None:
+    content = {"X": random.integers(0, 256, (32, 32, 3, 9), dtype=np.uint8), "y": np.arange(1, 10, dtype=np.uint8)}
+    content[last] = content.pop(last)
+    path = tmp_path / "a.mat"
+    pytest.importorskip("scipy.io").savemat(path, content, do_compression=True)
+    assert readers.svhn([path]).labels.tolist() == list(range(1, 10))
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    with pytest.raises(OnebitError, match="incorrect data check"):
+        readers.svhn([path])
+
+
 def test_gz_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.gz").write_bytes(gzip.compress(struct.pack(">II", 2049, 2000) + bytes(2000)))
-    assert len(readers.idx(tmp_path / "x", 1)) == 2000
-    monkeypatch.setattr(readers, "LARGEST", 2007)
-    with pytest.raises(OnebitError, match="more than 2,007 bytes"):
-        readers.idx(tmp_path / "x", 1)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(struct.pack(">II", 2049, 10_000_000) + bytes(10_000_000)))
+    assert len(readers.idx(tmp_path / "x", 1)) == 10_000_000
+    monkeypatch.setattr(readers, "LARGEST", 10_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(OnebitError, match="more than 10,000 bytes"):
+            readers.idx(tmp_path / "x", 1)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_mnist_of_another_size_or_number_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import re
 import shutil
 import tarfile
 import urllib.error
@@ -117,7 +116,7 @@ def download(url: str, path: Path, md5: str, progress: Progress | None = None) -
     part = path.with_name(path.name + ".part")
     try:
         resumed = part.exists() and part.stat().st_size > 0
-        # An earlier part may be of another file, or longer than this one: if it does not fit, once more from the start.
+        # An earlier part may be of another file, or the server may go on elsewhere: then once more from the start.
         found = _transfer(url, part, progress, resume=True) if resumed else None
         if found != md5:
             found = _transfer(url, part, progress, resume=False)
@@ -133,8 +132,8 @@ def download(url: str, path: Path, md5: str, progress: Progress | None = None) -
         ) from error
 
 
-def _transfer(url: str, part: Path, progress: Progress | None, *, resume: bool) -> str | None:
-    """Bring `part` to its end and return its MD5; None where the server cannot go on from what is there."""
+def _transfer(url: str, part: Path, progress: Progress | None, *, resume: bool) -> str:
+    """Bring `part` to its end, or fetch all of it, and return its MD5."""
     have = part.stat().st_size if resume else 0
     headers = {"User-Agent": f"onebit/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
@@ -150,11 +149,7 @@ def _transfer(url: str, part: Path, progress: Progress | None, *, resume: bool) 
         ) from error
     with answer:
         length = answer.headers.get("Content-Length") or ""
-        if have and answer.status == 206:
-            given = re.fullmatch(r"bytes (\d+)-.*", answer.headers.get("Content-Range") or f"bytes {have}-")
-            if given is None or int(given[1]) != have:
-                return None
-        else:
+        if answer.status != 206:
             have = 0  # a server without ranges sends the whole file again
         expected = have + int(length) if length.isdecimal() else None
         with open(part, "ab" if have else "wb") as file:
