@@ -28,6 +28,7 @@ def test_the_root_is_the_argument_or_the_variable(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("ONEBIT_DATA", str(tmp_path / "variable"))
     assert f"{tmp_path / 'variable'}: is no folder" in problem("cifar10")
     assert f"{tmp_path / 'argument'}: is no folder" in problem("cifar10", tmp_path / "argument")
+    assert problem("cifar10", str(tmp_path / "text")) == problem("cifar10", tmp_path / "text")  # type: ignore[arg-type]
     assert "--data" in problem("folder")  # the variable names the place of the sets, not of the user's pictures
     assert len(catalog.load("digits").test) == 360
 

@@ -108,7 +108,9 @@ ENTRIES: dict[str, Entry] = {
 }  # fmt: skip
 
 
-def load(name: str, root: Path | None = None, *, size: int = 0, grey: bool = False, extra: bool = True) -> DataSet:
+def load(
+    name: str, root: str | Path | None = None, *, size: int = 0, grey: bool = False, extra: bool = True
+) -> DataSet:
     """Read data set `name` below `root` (None: the folder in the environment variable ONEBIT_DATA).
 
     `size` (pixels; 0: 224 for imagenet) is for photographs: imagenet, and folder, where `root` is the folder of class
@@ -124,8 +126,9 @@ def load(name: str, root: Path | None = None, *, size: int = 0, grey: bool = Fal
     entry = ENTRIES.get(name)
     if entry is None:
         raise OnebitError(f"data set {name!r} is unknown: {nearest(name, ENTRIES)}")
-    if root is None and name not in ("digits", "folder") and os.environ.get("ONEBIT_DATA"):
-        root = Path(os.environ["ONEBIT_DATA"])
+    if root is None and name not in ("digits", "folder"):
+        root = os.environ.get("ONEBIT_DATA") or None
+    root = None if root is None else Path(root)
     if root is None and name != "digits":
         where = "" if name == "folder" else ", or set ONEBIT_DATA to ROOT"
         raise OnebitError(
