@@ -7,7 +7,9 @@ torch's own SyncBatchNorm does not run, and with ranks that hold unequal numbers
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +71,7 @@ def setup(device: str | torch.device | None = None) -> Rank:
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise OnebitError(f"environment variable {name}: not set; start several processes with torchrun")
-    kind = None if device is None else torch.device(device).type
+    kind = None if device is None else str(device).partition(":")[0]
     if kind not in (None, "cpu", "cuda"):
         raise OnebitError(f"device: {kind} cannot be shared by {world} processes, use cpu or cuda, or one process")
     cuda = kind == "cuda" or (kind is None and torch.cuda.is_available())
@@ -121,6 +123,21 @@ def gather_objects(item: Any) -> list[Any]:
     items: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(items, item)
     return items
+
+
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Raise the same OnebitError in every process unless all of them hold equal `facts` (small, picklable).
+
+    >>> require_same({"epoch": 3})
+    """
+    every = gather_objects(dict(facts))
+    for key, first in every[0].items():
+        for rank, other in enumerate(every):
+            if other.get(key) != first:
+                raise OnebitError(
+                    f"{key}: process 0 has {first!r}, process {rank} has {other.get(key)!r}; every machine needs the same "
+                    "version of onebit, the same data, and the run folder (on a shared disk)"
+                )
 
 
 def global_moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +234,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         self._check_input_dim(input)
         count, mean, variance = global_moments(input)
-        if self.training and count.item() <= 1:
+        if (
+            self.training and input.numel() <= input.shape[1] and count.item() <= 1
+        ):  # item() waits for the device: seldom
             raise ValueError(f"more than 1 value a channel is needed in training, got input of size {input.size()}")
         if self.training and self.running_mean is not None:
             self._update_running(count, mean, variance)
@@ -260,9 +279,13 @@ def wrap(module: nn.Module, rank: Rank) -> nn.Module:
     """DistributedDataParallel around ``module`` when there are several processes, else ``module`` itself.
 
     It averages gradients over ranks, so each rank's loss is (sum over its images / images of the global batch) *
-    world. Buffers are not broadcast: synchronised batch-norm leaves the same ones everywhere.
+    world. Buffers are not broadcast in training: synchronised batch-norm leaves the same ones everywhere.
     """
     if rank.world <= 1:
         return module
     cuda = next(module.parameters()).device.type == "cuda"
-    return DistributedDataParallel(module, device_ids=[rank.local_rank] if cuda else None, broadcast_buffers=False)
+    # torch 2.13 gave the option another name
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {buffers: False, "device_ids": [rank.local_rank] if cuda else None}
+    return DistributedDataParallel(module, **options)

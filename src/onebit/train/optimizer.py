@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from onebit.binary import latent_weight
 from onebit.errors import OnebitError, nearest
 
 Form = Literal["lr-inside", "lr-outside"]
@@ -99,3 +100,16 @@ class SGD(torch.optim.Optimizer):
         for state in self.state.values():
             if "momentum" in state:
                 state["momentum"].zero_()
+
+
+def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for `SGD`: (latent) weights of convolutions and linear layers, which decay, and the rest, which does not.
+
+    >>> groups = parameter_groups(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 5e-4)
+    >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
+    [(1, 0.0005), (3, 0.0)]
+    """
+    latent = {id(latent_weight(m)) for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    decayed = [p for p in net.parameters() if id(p) in latent]
+    rest = [p for p in net.parameters() if id(p) not in latent]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from onebit.errors import OnebitError
 from onebit.train.checkpoint import write_text
 
 
 def clock(seconds: float) -> str:
-    """
+    """Seconds as people read them.
+
     >>> clock(75), clock(4000)
     ('1:15', '1:06:40')
     """
@@ -31,12 +34,15 @@ class Progress:
         self.quiet = quiet
         self.total = total_steps
         self.begun = time.monotonic()
-        self.first_step: int | None = None
+        self.first_step = 0
         self.last_shown = 0.0
+
+    def start(self, step: int) -> None:
+        """Training begins now, with `step` mini-batches done before (a resumed run): the pace counts from here."""
+        self.begun, self.first_step = time.monotonic(), step
 
     def step(self, step: int, epoch: int, epochs: int, loss: float, error: float, speed: float) -> None:
         """After mini-batch `step` (counted from 1 over the whole run)."""
-        self.first_step = step - 1 if self.first_step is None else self.first_step
         now = time.monotonic()
         if not self.live or (now - self.last_shown < 0.2 and step < self.total):
             return
@@ -49,7 +55,7 @@ class Progress:
 
     def left(self, step: int) -> float:
         """Seconds to the end at this run's average pace."""
-        done = max(1, step - (self.first_step or 0))
+        done = max(1, step - self.first_step)
         return (time.monotonic() - self.begun) / done * (self.total - step)
 
     def epoch(self, epoch: int, epochs: int, line: Mapping[str, Any], step: int) -> None:
@@ -75,14 +81,20 @@ class Metrics:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def keep_until(self, step: int) -> None:
-        """Drop lines later than `step`: a resumed run writes them anew."""
-        lines = [line for line in self.read() if line.get("step", 0) <= step]
+    def keep_until(self, epoch: int) -> None:
+        """Drop lines of epochs after `epoch`: a resumed run writes them anew."""
+        lines = [line for line in self.read() if line.get("epoch", 0) <= epoch]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def append(self, line: Mapping[str, Any]) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Add a line. Raises OnebitError when it cannot be written."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OnebitError(f"{self.path}: cannot be written ({error}); free space, then resume") from error
 
     def read(self) -> list[dict[str, Any]]:
         """The whole lines; a last line cut short by a kill is left out."""
@@ -90,8 +102,10 @@ class Metrics:
 
 
 def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield json.loads(line)
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if isinstance(line, dict):  # "12" is JSON too, and so may be the beginning of a line
+            yield line

@@ -1,0 +1,54 @@
+"""Starting from other weights (``--from``): everything that fits is taken, the classifier only for the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from onebit.errors import OnebitError
+from onebit.train import checkpoint
+
+HEAD = ("classifier", "class_norm")  # belongs to the classes
+REPLACEABLE = (*HEAD, "stem", "input_norm")  # the latter two belong to the input's channels
+
+
+def start_from(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
+    """Load the weights of a run folder or checkpoint into `net`, in place; returns one line that says what was taken.
+
+    Float and 1-bit networks start from each other: latent weights are the float network's weights. With other
+    `classes` the classifier stays as it was initialised, as do the first layers where the channels differ.
+    Raises OnebitError when another convolution of `net` finds no weights of its shape: half a network is no start.
+    """
+    if path.is_dir():
+        path = next((p for n in ("model.pt", "checkpoint.pt") if (p := path / n).exists()), path / "model.pt")
+    content = checkpoint.load(path)
+    theirs = {_plain(name): value for name, value in content.get("model", {}).items()}
+    if list(content.get("classes", [])) != list(classes):
+        theirs = {name: value for name, value in theirs.items() if not name.startswith(HEAD)}
+    taken: dict[str, Tensor] = {}
+    new: list[str] = []
+    for name, own in net.state_dict().items():
+        value = theirs.get(_plain(name))
+        if isinstance(value, Tensor) and value.shape == own.shape:
+            taken[name] = value
+            continue
+        new.append(_plain(name))
+        if own.dim() > 1 and not name.startswith(REPLACEABLE):
+            raise OnebitError(
+                f"{path}: no layer fits {_plain(name)} {list(own.shape)}; start from a run of the same family, depth and width"
+            )
+    with torch.no_grad():
+        net.load_state_dict(taken, strict=False)
+    return f"started from {path}: {len(taken)} tensors taken" + (f", new: {', '.join(new)}" if new else "")
+
+
+def _plain(name: str) -> str:
+    """The name of a layer's weight in a float network.
+
+    >>> _plain("classifier.parametrizations.weight.original")
+    'classifier.weight'
+    """
+    return name.replace(".parametrizations.weight.original", ".weight")

@@ -1,0 +1,28 @@
+"""One mini-batch: logits, loss, gradient, update. The training loop and the estimate of its time both run this."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.data.feed import Batch
+from onebit.train.optimizer import SGD
+from onebit.train.precision import autocast
+
+
+def train_step(model: nn.Module, optimizer: SGD, batch: Batch, precision: str, world: int = 1) -> Tensor:
+    """Move the weights by one mini-batch (PAPER section 3.2: cross-entropy, mean over the whole mini-batch).
+
+    `batch` is this process's share of the mini-batch, `world` the number of processes. Returns float32 [3]: the summed
+    loss, the wrong answers and the images of the share, as they were before the update.
+    """
+    with autocast(precision, batch.images.device):
+        logits = model(batch.images.contiguous(memory_format=torch.channels_last))
+    loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+    optimizer.zero_grad(set_to_none=True)
+    # DDP averages gradients over processes: times world, over the global batch, makes that the gradient of the mean loss
+    (loss * (world / batch.total)).backward()
+    optimizer.step()
+    wrong = (logits.detach().argmax(1) != batch.labels).sum()
+    return torch.stack([loss.detach(), wrong.float(), torch.full_like(loss, len(batch.labels)).detach()])

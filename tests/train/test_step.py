@@ -1,0 +1,49 @@
+"""One mini-batch against the same written out by hand."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from onebit import networks
+from onebit.binary import latent_weight
+from onebit.data.feed import Batch
+from onebit.recipe import Network
+from onebit.train.optimizer import SGD, parameter_groups
+from onebit.train.step import train_step
+
+
+@pytest.mark.parametrize("weights", ["1bit", "float"])
+def test_one_step_is_the_gradient_of_the_mean_loss_plus_decay_of_latent_weights(weights: str) -> None:
+    torch.manual_seed(0)
+    net = networks.build(Network(depth=8, width=0.25, weights=weights), classes=4, channels=1, size=8)  # type: ignore[arg-type]
+    by_hand = copy.deepcopy(net)
+    x, y = torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 0, 1])
+    sums = train_step(net, SGD(parameter_groups(net, 0.1), 0.5, 0.9), Batch(x, y, 6), "float32")
+    logits = by_hand(x)
+    F.cross_entropy(logits, y).backward()
+    torch.testing.assert_close(
+        sums, torch.tensor([F.cross_entropy(logits, y).item() * 6, float((logits.argmax(1) != y).sum()), 6.0])
+    )
+    decayed = {id(latent_weight(m)) for m in by_hand.modules() if isinstance(m, torch.nn.Conv2d)}
+    for p, q in zip(net.parameters(), by_hand.parameters(), strict=True):
+        assert q.grad is not None
+        step = q.grad + (0.1 * q if id(q) in decayed else 0.0)
+        torch.testing.assert_close(p, q - 0.5 * step)
+
+
+def test_a_share_of_a_mini_batch_weighs_by_the_whole() -> None:
+    """What DistributedDataParallel averages over two processes: shares of 4 and 2 images, each times the number of processes."""
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    x, y = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    F.cross_entropy(layer(x), y).backward()
+    expected = layer[1].weight.grad.clone()
+    grads = []
+    for part in (slice(0, 4), slice(4, 6)):
+        train_step(layer, SGD(layer.parameters(), 0.0), Batch(x[part], y[part], 6), "float32", world=2)
+        grads.append(layer[1].weight.grad.clone())
+    torch.testing.assert_close((grads[0] + grads[1]) / 2, expected)
