@@ -122,6 +122,12 @@ def test_wrong_setting_is_refused_with_the_remedy(setting: str, words: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_a_field_of_words_takes_the_text_as_it_stands() -> None:
+    for setting in ("crops=25", 'crops="25"', "crops = '25'"):
+        assert recipe.load("digits").replace([setting]).data.crops == "25"
+    assert recipe.load("digits").replace(["name=007"]).data.name == "007"
+
+
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(OnebitError, match="'digits'"):
         recipe.load("digit")

@@ -237,7 +237,9 @@ def _replace(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             raise OnebitError(f"--set {setting!r}: unknown field {key!r}; {nearest(key, known if table else owner)}")
         part = getattr(recipe, owner[name])
         hint = typing.get_type_hints(type(part))[name]
-        value = _checked(hint, name, text.strip() if hint is str else _value(text.strip()), "--set")
+        # a field of words takes the text as it stands: crops=25 is the word, not the number
+        words = hint is str or any(isinstance(choice, str) for choice in typing.get_args(hint))
+        value = _checked(hint, name, text.strip().strip("\"'") if words else _value(text.strip()), "--set")
         recipe = dataclasses.replace(recipe, **{owner[name]: dataclasses.replace(part, **{name: value})})
     return recipe
 
