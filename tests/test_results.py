@@ -1,0 +1,43 @@
+"""The tables in the docs are what the committed runs give, and the committed runs are whole."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebit import recipe
+from onebit.report.tables import result, run_recipe
+from onebit.train.progress import Metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = sorted(p.parent for p in (ROOT / "results").glob("*/result.json"))
+
+pytestmark = pytest.mark.skipif(not RUNS, reason="the logs of the results are in the repository, not in the sdist")
+
+
+@pytest.fixture(scope="module")
+def tool() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "tools" / "update_results.py"))
+
+
+@pytest.mark.parametrize("page", ["docs/results.md", "README.md"])
+def test_every_table_is_what_its_runs_give(page: str, tool: dict[str, Any]) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "<!-- results: " in text
+    assert tool["rewritten"](ROOT / page) == text, "run tools/update_results.py"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_committed_run_is_whole_and_of_a_shipped_recipe(run: Path) -> None:
+    found, own = result(run), run_recipe(run)
+    lines = [line for line in Metrics(run / "metrics.jsonl").read() if line["kind"] == "epoch"]
+    assert [line["epoch"] for line in lines] == list(range(1, own.training.epochs + 1))
+    assert found["error"] == pytest.approx(100 * found["wrong"] / found["test_images"])
+    assert found["cpu"] and found["torch"] and found["seed"] == own.training.seed
+    # what differs from the shipped recipe must be said by --set: the seed alone here
+    assert own == recipe.load(found["recipe"]).replace([f"seed={found['seed']}"])
+    assert "/" not in json.dumps(found).replace("images/s", ""), "a path of one machine"
