@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from onebit import recipe
 from onebit.errors import OnebitError
-from onebit.report.tables import collect, spread, to_markdown
+from onebit.report.tables import collect, spread, to_markdown, under_way
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=9))
@@ -55,3 +55,13 @@ def test_unfinished_and_damaged_runs_are_named(tmp_path: Path) -> None:
     (tmp_path / "x" / "result.json").write_text("{")
     with pytest.raises(OnebitError, match="damaged"):
         collect([tmp_path / "x"])
+
+
+def test_a_run_under_way_says_how_far_it_is(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a", 0, 1.0)
+    (folder / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1}\n{"kind": "epoch", "epoch": 2}\n{"ki')
+    assert under_way(folder) is None  # finished
+    (folder / "result.json").unlink()
+    assert under_way(folder) == "epoch 2 of 14"
+    (folder / "metrics.jsonl").write_text("")
+    assert under_way(folder) is None and under_way(tmp_path) is None

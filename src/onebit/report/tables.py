@@ -12,6 +12,7 @@ from onebit import recipe as recipes
 from onebit.errors import OnebitError
 from onebit.recipe import Recipe
 from onebit.report.published import published_error
+from onebit.train.progress import Metrics
 
 
 def result(run: Path) -> dict[str, Any]:
@@ -37,6 +38,17 @@ def run_recipe(run: Path) -> Recipe:
         raise OnebitError(
             f"{run}: is not a run folder ({error.strerror}: recipe.toml); name folders that `onebit train` made"
         ) from error
+
+
+def under_way(run: Path) -> str | None:
+    """How far a run is that has epochs but no result yet, None for every other folder.
+
+    "epoch 12 of 30" says nothing of whether a process is at work on it.
+    """
+    if (run / "result.json").exists() or not (run / "metrics.jsonl").exists():
+        return None
+    done = sum(1 for line in Metrics(run / "metrics.jsonl").read() if line.get("kind") == "epoch")
+    return f"epoch {done} of {run_recipe(run).training.epochs}" if done else None
 
 
 def spread(values: Sequence[float]) -> float | None:
