@@ -49,6 +49,25 @@ def test_damaged_checkpoints_give_one_line(tmp_path: Path) -> None:
         checkpoint.load(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch wonders about some of the bytes
+def test_flipped_bytes_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    checkpoint.save(path, {"x": torch.zeros(10), "list": [1, "two", (3.0,)], "random": checkpoint.random_state()})
+    good = path.read_bytes()
+    draw = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        body = bytearray(good)
+        body[draw.choice([draw.randrange(1500), draw.randrange(len(body))])] = draw.randrange(256)
+        path.write_bytes(body)
+        try:
+            assert isinstance(checkpoint.load(path), dict)
+        except OnebitError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 50
+
+
 def test_a_process_killed_while_writing_leaves_the_older_file_and_a_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     checkpoint.save(path, {"x": torch.zeros(10)})

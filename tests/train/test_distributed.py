@@ -98,6 +98,11 @@ def worker(folder: Path) -> None:
     result["moments"] = [global_moments(x[:5] if rank.rank == 0 else x[5:]), global_moments(x[: 6 * (rank.rank == 0)])]
     result["gathered"] = distributed.gather_objects({"rank": rank.rank})
     result["main"] = distributed.is_main()
+    distributed.require_same({"epoch": 3, "images": 100})
+    try:
+        distributed.require_same({"epoch": 3, "images": 100 + rank.rank})
+    except OnebitError as error:
+        result["different"] = str(error)
     try:
         SyncedBatchNorm(2)(torch.ones(1 - rank.rank, 2, 1, 1))
     except ValueError as error:
@@ -191,6 +196,7 @@ def test_helpers_of_two_processes(pair: list[dict[str, Any]]) -> None:
     assert [rank["main"] for rank in pair] == [True, False]
     assert all(rank["gathered"] == [{"rank": 0}, {"rank": 1}] for rank in pair)
     assert all("more than 1 value" in rank["single"] for rank in pair)
+    assert all("images: process 0 has 100, process 1 has 101" in rank["different"] for rank in pair)
 
 
 def test_alone_everything_is_as_without() -> None:

@@ -30,7 +30,7 @@ from onebit.train.folder import RunFolder
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.precision import resolve
 from onebit.train.step import train_step
-from onebit.train.trainer import Run, pick_device, resume, train
+from onebit.train.trainer import Run, resume, train
 
 TINY = ["width=0.25", "depth=8", "epochs=3", "batch=100", "precision=float32"]
 
@@ -218,16 +218,9 @@ def test_what_is_said_before_training(tmp_path: Path, capsys: pytest.CaptureFixt
     train(tiny("epochs=1"), loud)
     printed = capsys.readouterr().err
     assert "4,804 weights = 1.2 kB packed" in printed and "multiply-accumulates" in printed
-    assert "1 epochs, 1,437 pictures: about 0:0" in printed
+    assert "1 epoch, 1,437 pictures: about 0:0" in printed
     # trying mini-batches for the estimate has left no trace
     assert (quiet / "model.pt").read_bytes() == (loud / "model.pt").read_bytes()
-
-
-def test_devices_by_name() -> None:
-    assert pick_device("cpu") == torch.device("cpu")
-    for name in ("nonsense", "cuda:99"):
-        with pytest.raises(OnebitError, match="not usable here"):
-            pick_device(name)
 
 
 @pytest.mark.slow

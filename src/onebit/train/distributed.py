@@ -7,6 +7,7 @@ torch's own SyncBatchNorm does not run, and with ranks that hold unequal numbers
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from collections.abc import Mapping
@@ -90,6 +91,7 @@ def setup(device: str | torch.device | None = None) -> Rank:
 def cleanup() -> None:
     """Leave the processes; harmless alone."""
     if dist.is_available() and dist.is_initialized():
+        gc.collect()  # a DistributedDataParallel that outlives the connection can block the exit (see Run.leave)
         dist.destroy_process_group()
 
 
@@ -232,11 +234,14 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         batch_moments = self.training or self.running_mean is None
         if not (batch_moments and is_active()):
             return super().forward(input)
+        return self._over_all_processes(input)
+
+    @torch.compiler.disable  # communication stays outside of what torch.compile fuses
+    def _over_all_processes(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         count, mean, variance = global_moments(input)
-        if (
-            self.training and input.numel() <= input.shape[1] and count.item() <= 1
-        ):  # item() waits for the device: seldom
+        alone = input.numel() <= input.shape[1]  # only then is the total looked at, which makes the device wait
+        if self.training and alone and count.item() <= 1:
             raise ValueError(f"more than 1 value a channel is needed in training, got input of size {input.size()}")
         if self.training and self.running_mean is not None:
             self._update_running(count, mean, variance)

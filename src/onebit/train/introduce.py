@@ -57,8 +57,9 @@ def expect(pace: Pace, recipe: Recipe, feed: Feed, *, epoch: int, tested: int, w
     left = recipe.training.epochs - epoch
     trained = -(-feed.count // world) if recipe.training.moments == "reestimate" else 0
     seconds = pace.total(left, feed.steps, tested, trained)
+    pictures = left * min(feed.count, feed.steps * feed.batch)
     said = " without torch.compile" if recipe.training.compile else ""
-    return f"{left} epochs, {left * min(feed.count, feed.steps * feed.batch):,} pictures: about {clock(seconds)}{said}"
+    return f"{left} epoch{'s' * (left != 1)}, {pictures:,} pictures: about {clock(seconds)}{said}"
 
 
 def measure(net: nn.Module, feed: Feed, recipe: Recipe, precision: str, rank: Rank) -> Pace:

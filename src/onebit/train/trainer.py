@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from onebit.networks.summary import summarize
 from onebit.networks.wide_resnet import describe
 from onebit.recipe import Recipe
 from onebit.train import checkpoint, distributed
+from onebit.train.device import best_device, pick_device
 from onebit.train.diagnose import non_finite, weights_finite
 from onebit.train.evaluate import load_data, score_split
 from onebit.train.finetune import start_from
@@ -71,7 +73,15 @@ def train(
     rank = distributed.setup(name)  # first: among several processes it gives this one its own CUDA device
     try:
         where = pick_device(name)
-        return Run(recipe, RunFolder(Path(out)), root, where, rank, start, quiet, resume).go()
+        run = Run(recipe, RunFolder(Path(out)), root, where, rank, start, quiet, resume)
+        try:
+            return run.go()
+        except BaseException as error:
+            if rank.world > 1:
+                traceback.clear_frames(error.__traceback__)  # they too hold what `leave` lets go of
+            raise
+        finally:
+            run.leave()
     finally:
         distributed.cleanup()
 
@@ -92,29 +102,6 @@ def resume(
         recipe, out, root=folder, device=device or about.get("device"), threads=threads or about.get("threads"),
         start=start, quiet=quiet, resume=True,
     )  # fmt: skip
-
-
-def best_device() -> str:
-    """The best kind of device present: "cuda", then "mps", then "cpu"."""
-    mps = getattr(torch.backends, "mps", None)
-    return "cuda" if torch.cuda.is_available() else "mps" if mps and mps.is_available() else "cpu"
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The named device, or the best one present (None); OnebitError when it cannot be used.
-
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    name = name or best_device()
-    try:
-        chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise OnebitError(
-            f"device {name!r} is not usable here ({str(error).splitlines()[0]}); try --device cpu"
-        ) from error
-    return chosen
 
 
 class Run:
@@ -192,6 +179,11 @@ class Run:
                     self.optimizer.zero_momentum()
                 self._train_epoch()
         return self._finish()
+
+    def leave(self) -> None:
+        """Let go of DistributedDataParallel before the processes part: as the last owner of their connection it waits
+        for a thread that waits for Python, and the program never ends."""
+        self.model = self.net
 
     @property
     def step(self) -> int:
