@@ -66,6 +66,7 @@ test-targets: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 types: $(STAMP)
 	$(BIN)/python -m mypy

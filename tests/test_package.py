@@ -19,12 +19,14 @@ NO_TORCH = [
     "onebit",
     "onebit.cli",
     "onebit.errors",
+    "onebit.files",
     "onebit.recipe",
     "onebit.data.dataset",
     "onebit.data.readers",
     "onebit.data.catalog",
     "onebit.data.fetch",
     "onebit.data.folder",
+    "onebit.report.tables",
 ]
 
 

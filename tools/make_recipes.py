@@ -1,6 +1,6 @@
 """Write the recipe files of the paper's tables and ablations (src/onebit/recipes/); tests check that they are current.
 
-    python tools/make_recipes.py
+python tools/make_recipes.py
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def all_recipes() -> dict[str, str]:
                 "training": {"epochs": 30},
             },
         )  # fmt: skip
-    for kind, single, single5, multi, multi5 in (("float", 26.92, 9.20, 22.99, 6.91), ("1bit", 31.03, 11.51, 26.04, 8.48)):
+    for kind, single, single5, multi, multi5 in (
+        ("float", 26.92, 9.20, 22.99, 6.91),
+        ("1bit", 31.03, 11.51, 26.04, 8.48),
+    ):
         files[f"imagenet-18-2.5-{kind}"] = recipe(
             f"Table 2: ImageNet, 18-2.5, {KINDS[kind]}, 62 epochs; error of one centre crop (of 25 crops: error_25).",
             f"ImageNet, 18-2.5, {KINDS[kind]}", "_cifar",

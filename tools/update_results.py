@@ -43,7 +43,10 @@ def table(patterns: Iterable[str]) -> str:
         raise SystemExit(f"results/: nothing fits {' '.join(patterns)}")
     found = [result(run) for run in runs]
     machines = sorted(
-        {f"{r['cpu']}, {r['threads']} thread{'s'[: r['threads'] - 1]}, {r['precision']}, torch {r['torch']}" for r in found}
+        {
+            f"{r['cpu']}, {r['threads']} thread{'s'[: r['threads'] - 1]}, {r['precision']}, torch {r['torch']}"
+            for r in found
+        }
     )
     seconds = sorted(r["seconds"] for r in found)
     folders = ", ".join(f"[{run.name}]({{results}}/{run.name})" for run in runs)

@@ -20,7 +20,8 @@ def run(folder: Path, name: str, errors: list[float]) -> Path:
     folder.mkdir()
     (folder / "recipe.toml").write_text(recipe.load(name).to_toml())
     lines = [
-        {"kind": "epoch", "epoch": i + 1, "step": i, "test_error": e, "train_error": e / 2} for i, e in enumerate(errors)
+        {"kind": "epoch", "epoch": i + 1, "step": i, "test_error": e, "train_error": e / 2}
+        for i, e in enumerate(errors)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"cut sho')
     return folder

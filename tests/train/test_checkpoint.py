@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import signal
@@ -66,38 +65,6 @@ def test_flipped_bytes_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)
     assert refused > 50
-
-
-def test_a_process_killed_while_writing_leaves_the_older_file_and_a_temporary_one(tmp_path: Path) -> None:
-    path = tmp_path / "c.pt"
-    checkpoint.save(path, {"x": torch.zeros(10)})
-    good = path.read_bytes()
-    child = os.fork()
-    if child == 0:
-
-        def half(file: object) -> None:
-            file.write(b"half")  # type: ignore[attr-defined]
-            file.flush()  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        checkpoint.atomic_write(path, half)
-    os.waitpid(child, 0)
-    assert path.read_bytes() == good
-    assert [p.read_bytes() for p in tmp_path.glob(".*.tmp")] == [b"half"]
-    (tmp_path / ".keep.tmp").write_text("a file of somebody else")
-    checkpoint.remove_temporary(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".keep.tmp", "c.pt"]
-
-
-def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    def broken(_file: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.atomic_write(tmp_path / "c.pt", broken)
-    with pytest.raises(OnebitError, match="cannot be written"):
-        checkpoint.write_text(tmp_path / "no folder" / "c.txt", "x")
-    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_loaded_is_saved_to_the_same_bytes(tmp_path: Path) -> None:

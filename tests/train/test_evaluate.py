@@ -37,7 +37,10 @@ def test_scores_are_counts(n: int, classes: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     logits = random.permuted(np.tile(np.arange(classes, dtype=np.float32), (n, 1)), axis=1)  # no two are equal
     labels = random.integers(0, classes, n)
-    cuts = [(torch.from_numpy(logits[i : i + 7, :, None, None]), torch.from_numpy(labels[i : i + 7])) for i in range(0, n, 7)]
+    cuts = [
+        (torch.from_numpy(logits[i : i + 7, :, None, None]), torch.from_numpy(labels[i : i + 7]))
+        for i in range(0, n, 7)
+    ]
     found = score(Table(), cuts, classes)
     wrong = wrong5 = 0
     loss = 0.0

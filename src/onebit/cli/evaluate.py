@@ -12,7 +12,9 @@ import click
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--data", "name", metavar="NAME|DIR", help="Another data set: of the catalog, or a folder of pictures.")
 @click.option(
-    "--root", type=click.Path(path_type=Path), help="Folder of the data sets. Default: the run's own, else $ONEBIT_DATA."
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder of the data sets. Default: the run's own, else $ONEBIT_DATA.",
 )
 @click.option("--crops", type=click.Choice(["centre", "25"]), help="Photo-size sets: one crop, or the mean of 25.")
 @click.option("--device", help="cpu, cuda, mps. Default: the best one present.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from onebit.data.dataset import DataSet, Files, reason, stratified
 from onebit.errors import OnebitError
+from onebit.files import write_text
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 SPLIT_FILE = "onebit-split.json"
@@ -118,17 +118,10 @@ def _stored_split(root: Path, classes: tuple[str, ...], every: Files) -> NDArray
     text = json.dumps(
         {"made": "stratified, seed 0", "test": [n for n, m in zip(names, mask, strict=True) if m]}, indent=0
     )
-    temporary = path.with_name(f".{SPLIT_FILE}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # a read-only disk refuses even to remove what is not there
-            temporary.unlink(missing_ok=True)
-        raise OnebitError(
-            f"{path}: the split cannot be stored ({reason(error)}); "
-            "make the folder writable, or split it into train and test yourself"
-        ) from error
+        write_text(path, text + "\n")
+    except OnebitError as error:
+        raise OnebitError(f"{error}, or split it into train and test yourself") from error
     return mask
 
 

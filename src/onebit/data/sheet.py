@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from onebit.data.dataset import Arrays, DataSet, reason
+from onebit.data.dataset import Arrays, DataSet
 from onebit.errors import OnebitError
+from onebit.files import atomic_write
 
 if TYPE_CHECKING:
     from onebit.data.augment import Augment
@@ -50,11 +51,7 @@ def draw_sheet(dataset: DataSet, path: Path, augment: Augment | None = None, see
             filter = Image.Resampling.NEAREST if tile >= dataset.size else Image.Resampling.BILINEAR
             sheet.paste(picture.resize((tile, tile), filter), (NAME + column * (tile + 2), y))
             number += 1
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG")
-    except OSError as error:
-        raise OnebitError(f"{path}: cannot be written ({reason(error)}); choose another -o") from error
+    atomic_write(path, lambda file: sheet.save(file, format="PNG"))
 
 
 def _pictures(dataset: DataSet, index: NDArray[np.int64], spec: Augment | None, seed: int) -> NDArray[np.uint8]:

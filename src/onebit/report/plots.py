@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from onebit.errors import OnebitError
+from onebit.files import atomic_write
 from onebit.report.published import author_errors
 from onebit.report.tables import run_recipe
-from onebit.train.checkpoint import atomic_write
 from onebit.train.progress import Metrics
 
 
@@ -22,7 +22,6 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 

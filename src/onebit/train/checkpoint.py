@@ -8,66 +8,19 @@ resumed run ends in the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 
 from onebit.errors import OnebitError
+from onebit.files import atomic_write
 
 FORMAT = 1
-
-
-def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a temporary file beside `path`, flush it to the disk, rename it. An error leaves `path` as it was.
-
-    Raises OnebitError when it cannot be written (a full disk, no permission). A process killed meanwhile leaves a
-    temporary file, which `remove_temporary` finds.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise OnebitError(
-            f"{path}: cannot be written ({error}); the older file is untouched; free space, then resume"
-        ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _flush_folder(folder: Path) -> None:
-    """Bring the renaming itself to the disk, where the system can (not on Windows)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def remove_temporary(folder: Path) -> None:
-    """Delete what `atomic_write` left in `folder` when its process was killed."""
-    for path in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
-            path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """`atomic_write` of UTF-8 text."""
-    atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def to_cpu(tree: Any, *, copy: bool = False) -> Any:

@@ -44,11 +44,13 @@ class Score:
 def score(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int, precision: str = "float32") -> Score:
     """Run `net` over batches of images [N, C, H, W] (or [N, crops, C, H, W]: mean softmax) and count."""
     device = next(net.parameters()).device
-    training = net.training
+    training = [(module, module.training) for module in net.modules()]
     net.eval()
-    images = wrong = wrong5 = 0
-    loss = 0.0
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    images = 0
+    # Counted on the device: reading a number there would make the computer wait for it after every batch.
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
+    loss = torch.zeros((), device=device)
+    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     try:
         for x, y in batches:
             crops = x.shape[1] if x.dim() == 5 else 0
@@ -60,15 +62,16 @@ def score(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int
                 log_p = log_p.exp().unflatten(0, (-1, crops)).mean(1).log()
             top = log_p.topk(min(5, classes), 1).indices
             images += len(y)
-            wrong += int((top[:, 0] != y).sum())
-            wrong5 += int((top != y[:, None]).all(1).sum())
-            loss -= float(log_p.gather(1, y[:, None]).sum())
-            confusion += torch.bincount((y * classes + top[:, 0]).cpu(), minlength=classes * classes)
+            counts += torch.stack([(top[:, 0] != y).sum(), (top != y[:, None]).all(1).sum()])
+            loss -= log_p.gather(1, y[:, None]).sum()
+            confusion += torch.bincount(y * classes + top[:, 0], minlength=classes * classes)
     finally:
-        net.train(training)
+        for module, flag in training:
+            module.training = flag
     if not images:
         raise OnebitError("evaluation: the test set holds no image")
-    return Score(images, wrong, wrong5, loss / images, confusion.view(classes, classes))
+    wrong, wrong5 = counts.tolist()
+    return Score(images, wrong, wrong5, float(loss) / images, confusion.view(classes, classes).cpu())
 
 
 def load_data(recipe: Recipe, root: Path | None) -> DataSet:
@@ -102,7 +105,7 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[nn.Modul
         classes = content["classes"]
         net = build(recipe.network, classes=len(classes), channels=content["channels"], size=content["size"])
         net.load_state_dict(content["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise OnebitError(f"{path}: is not a network of onebit ({str(error).splitlines()[0]})") from error
     net = net.to(device or torch.device("cpu")).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval(), recipe, content

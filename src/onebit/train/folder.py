@@ -14,6 +14,7 @@ from typing import Any
 
 from onebit import recipe as recipes
 from onebit.errors import OnebitError
+from onebit.files import remove_temporary, write_text
 from onebit.recipe import Recipe
 from onebit.train import checkpoint
 from onebit.train.progress import Metrics
@@ -50,8 +51,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OnebitError(f"{self.path}: cannot be made ({error.strerror}); choose another --out") from error
-        checkpoint.remove_temporary(self.path)
-        checkpoint.write_text(self.path / "recipe.toml", recipe.to_toml())
+        remove_temporary(self.path)
+        write_text(self.path / "recipe.toml", recipe.to_toml())
         self._write_json("run.json", about)
         self.metrics.keep_until(epoch)
         return max((float(line.get("seconds", 0.0)) for line in self.metrics.read()), default=0.0)
@@ -71,4 +72,4 @@ class RunFolder:
         self._write_json("result.json", result)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        checkpoint.write_text(self.path / name, json.dumps(content, indent=1) + "\n")
+        write_text(self.path / name, json.dumps(content, indent=1) + "\n")

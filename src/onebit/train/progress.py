@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from onebit.errors import OnebitError
-from onebit.train.checkpoint import write_text
+from onebit.files import write_text
 
 
 def clock(seconds: float) -> str:
