@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # no display needed, also in the processes that tests start
+# Tests compute with small tensors: threads only wait for each other, ten times longer when something else runs too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No deadline: on a busy machine it fails tests for being slow, which is not what they test.
 settings.register_profile("onebit", deadline=None)
