@@ -45,10 +45,12 @@ class Pace:
 def introduce(recipe: Recipe, net: nn.Module, *, data: str, channels: int, size: int, device: str) -> list[str]:
     """Lines about the network: what it is, parameters, packed bytes, multiply-accumulates."""
     costs = summarize(net, channels=channels, size=size)
+    size_on_disk = f"{costs.float_bytes / 1000:,.1f} kB as float"
+    if costs.packed_bytes < costs.float_bytes:
+        size_on_disk = f"{costs.packed_bytes / 1000:,.1f} kB packed ({size_on_disk})"
     return [
         f"{recipe.name}: {describe(recipe.network)} on {data}, {device}",
-        f"{costs.params:,} weights = {costs.packed_bytes / 1000:,.1f} kB packed ({costs.float_bytes / 1000:,.1f} kB as "
-        f"float), {costs.macs / 1e6:,.2f} M multiply-accumulates a picture",
+        f"{costs.params:,} weights = {size_on_disk}, {costs.macs / 1e6:,.2f} M multiply-accumulates a picture",
     ]
 
 
