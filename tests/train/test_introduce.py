@@ -55,3 +55,11 @@ def test_the_expected_time_counts_tests_and_the_pass_for_the_moments() -> None:
     assert expect(pace, CHOSEN, feed(), epoch=1, tested=360, world=1) == "3 epochs, 4,311 pictures: about 1:10"
     running = CHOSEN.replace(["moments=running", "compile=true"])
     assert expect(pace, running, feed(), epoch=1, tested=360, world=1).endswith("about 0:56 without torch.compile")
+
+
+def test_only_a_network_with_bits_is_packed() -> None:
+    for weights, size in (("1bit", "1.2 kB packed (19.9 kB as float)"), ("float", "= 19.9 kB as float")):
+        network = CHOSEN.replace([f"weights={weights}"])
+        net = networks.build(network.network, classes=10, channels=1, size=8)
+        line = introduce.introduce(network, net, data="digits", channels=1, size=8, device="cpu")[1]
+        assert size in line and ("packed" in line) == (weights == "1bit")
