@@ -58,7 +58,7 @@ def test_the_expected_time_counts_tests_and_the_pass_for_the_moments() -> None:
 
 
 def test_only_a_network_with_bits_is_packed() -> None:
-    for weights, size in (("1bit", "1.2 kB packed (19.9 kB as float)"), ("float", "= 19.9 kB as float")):
+    for weights, size in (("1bit", "1.2 kB packed (19.8 kB as float)"), ("float", "= 19.8 kB as float")):
         network = CHOSEN.replace([f"weights={weights}"])
         net = networks.build(network.network, classes=10, channels=1, size=8)
         line = introduce.introduce(network, net, data="digits", channels=1, size=8, device="cpu")[1]
