@@ -26,3 +26,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"known: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, on one line: what the system says, else the first line of the text, else its kind.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "x")), reason(ValueError("one\\ntwo")), reason(EOFError())
+    ('No such file or directory', 'one', 'EOFError')
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

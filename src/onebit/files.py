@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, reason
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -35,10 +35,9 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         _forget(temporary)
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         older = "the older file is untouched; " if path.exists() else ""
         raise OnebitError(
-            f"{path}: cannot be written ({why}); {older}free space or make the folder writable, then try again"
+            f"{path}: cannot be written ({reason(error)}); {older}free space or make the folder writable, then try again"
         ) from error
     except BaseException:
         _forget(temporary)

@@ -142,7 +142,8 @@ def _source(name: str) -> tuple[str, str]:
         try:
             return Path(name).read_text(encoding="utf-8"), Path(name).stem
         except (OSError, UnicodeDecodeError) as error:
-            raise OnebitError(f"recipe file {name}: cannot be read ({error})") from error
+            why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            raise OnebitError(f"recipe file {name}: cannot be read ({why}); name a TOML file or a recipe") from error
     shipped = resources.files("onebit.recipes").joinpath(f"{name}.toml")
     if "/" in name or "\\" in name or not shipped.is_file():
         raise OnebitError(f"recipe {name!r} is unknown: {nearest(name, names())} (`onebit recipes` lists all)")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebit.data import folder, readers
-from onebit.data.dataset import Arrays, DataSet, reason
-from onebit.errors import OnebitError, nearest
+from onebit.data.dataset import Arrays, DataSet
+from onebit.errors import OnebitError, nearest, reason
 
 
 @dataclass(frozen=True)

@@ -123,15 +123,3 @@ def split_holdout(dataset: DataSet, count: int, seed: int) -> tuple[DataSet, Arr
     mask = stratified(dataset.train.labels, count, seed)
     held = dataset.train.take(np.flatnonzero(mask))
     return dataclasses.replace(dataset, train=dataset.train.take(np.flatnonzero(~mask))), held
-
-
-def reason(error: BaseException) -> str:
-    """Why something failed, on one line: what the system says, else the first line of the text, else its kind.
-
-    >>> reason(FileNotFoundError(2, "No such file or directory", "x")), reason(ValueError("one\\ntwo")), reason(EOFError())
-    ('No such file or directory', 'one', 'EOFError')
-    """
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

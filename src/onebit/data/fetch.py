@@ -21,8 +21,7 @@ from typing import Any
 
 from onebit._version import __version__
 from onebit.data.catalog import ENTRIES, load
-from onebit.data.dataset import reason
-from onebit.errors import OnebitError, nearest
+from onebit.errors import OnebitError, nearest, reason
 
 Progress = Callable[[str, int, int | None], None]  # file, bytes so far, bytes in all (None: not announced)
 CHUNK = 1 << 16

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.data.dataset import DataSet, Files, reason, stratified
-from onebit.errors import OnebitError
+from onebit.data.dataset import DataSet, Files, stratified
+from onebit.errors import OnebitError, reason
 from onebit.files import write_text
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

@@ -18,8 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from onebit.data.dataset import reason
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, reason
 
 REFERENCE = 224  # the crop that the scales below are given for
 TRAIN_SCALES = (256, 480)  # the shorter side is uniform between these

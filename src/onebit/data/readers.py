@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.data import matfile
-from onebit.data.dataset import Arrays, reason
-from onebit.errors import OnebitError
+from onebit.data.dataset import Arrays
+from onebit.errors import OnebitError, reason
 
 PIXELS = 3 * 32 * 32
 LARGEST = 1 << 30  # what a .gz may unpack to, in bytes: MNIST's largest file has 47 million

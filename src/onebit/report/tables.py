@@ -21,6 +21,8 @@ def result(run: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((run / "result.json").read_text(encoding="utf-8"))
         float(content["error"])
     except FileNotFoundError:
+        if not run.is_dir():
+            raise OnebitError(f"{run}: there is no such folder; name run folders that `onebit train` made") from None
         raise OnebitError(f"{run}: has no result.json; finish it first with `onebit resume {run}`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OnebitError(f"{run / 'result.json'}: damaged ({error}); `onebit resume {run}` writes it anew") from error

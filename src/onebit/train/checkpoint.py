@@ -8,6 +8,7 @@ resumed run ends in the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, reason
 from onebit.files import atomic_write
 
 FORMAT = 1
@@ -60,9 +61,11 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: there is no such checkpoint; name a run folder or a .pt file that training wrote"
         ) from None
     except Exception as error:  # damaged bytes can stop the reader in any way
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = reason(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to load such a file unsafely
+            why = "it holds something else than tensors and plain values"
         raise OnebitError(
-            f"{path}: not a readable checkpoint ({first}); it may be damaged or of another program"
+            f"{path}: not a readable checkpoint ({why}); it may be damaged or of another program"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
