@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,14 @@ def test_a_committed_run_is_whole_and_of_a_shipped_recipe(run: Path) -> None:
     # what differs from the shipped recipe must be said by --set: the seed alone here
     assert own == recipe.load(found["recipe"]).replace([f"seed={found['seed']}"])
     assert "/" not in json.dumps(found).replace("images/s", ""), "a path of one machine"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_the_speeds_on_the_page_are_those_of_the_log(precision: str) -> None:
+    log = json.loads((ROOT / "results" / "training-speed" / f"zen4-{precision}.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for row in log["rows"]:
+        medians = {name: statistics.median(times) for name, times in row["times"].items()}
+        shown = [f"{log['batch'] / medians[name]:.0f}" for name in ("1-bit", "float", "plain")]
+        assert f"| {row['network']} | {' | '.join(shown)} | {row['1-bit_over_float']:.3f} |" in page
+        assert row["1-bit_over_float"] <= 1.05  # what the project promises of a 1-bit step, measured then and there
