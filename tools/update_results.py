@@ -36,8 +36,8 @@ def add(run: Path) -> None:
         shutil.copyfile(log, target / "log.txt")
 
 
-def table(patterns: Iterable[str]) -> str:
-    """The report over the folders of results/ that fit, and one line on where they were run."""
+def table(patterns: Iterable[str], up: str) -> str:
+    """The report over the folders of results/ that fit, and one line on where they were run; `up` leads to results/."""
     runs = [run for pattern in patterns for run in sorted(RESULTS.glob(pattern))]
     if not runs:
         raise SystemExit(f"results/: nothing fits {' '.join(patterns)}")
@@ -49,7 +49,7 @@ def table(patterns: Iterable[str]) -> str:
         }
     )
     seconds = sorted(r["seconds"] for r in found)
-    folders = ", ".join(f"[{run.name}]({{results}}/{run.name})" for run in runs)
+    folders = ", ".join(f"[{run.name}]({up}/{run.name})" for run in runs) if len(runs) <= 10 else f"[results/]({up})"
     return (
         f"{to_markdown(collect(runs))}\n\n"
         f"On {'; '.join(machines)}; training took {clock(seconds[0])} to {clock(seconds[-1])}. Logs: {folders}.\n"
@@ -59,9 +59,7 @@ def table(patterns: Iterable[str]) -> str:
 def rewritten(page: Path) -> str:
     """The page with every table as its folders give it."""
     up = "results" if page.parent == ROOT else "../results"
-    return BLOCK.sub(
-        lambda m: f"{m[1]}{table(m[2].split()).replace('{results}', up)}{m[4]}", page.read_text(encoding="utf-8")
-    )
+    return BLOCK.sub(lambda m: m[1] + table(m[2].split(), up) + m[4], page.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
