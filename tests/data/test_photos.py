@@ -51,7 +51,9 @@ def test_crop_equals_scaling_the_whole_picture(
     out = crop(image, shorter, left, top, size)
     assert out.shape == (channels, size, size) and out.dtype == np.uint8
     difference = out.astype(int) - whole[:, top : top + size, left : left + size]
-    assert np.abs(difference).max() <= 1  # Pillow rounds the place of a box to float32
+    # Pillow scales rows, then columns, and rounds to a byte after each; with the place of a box in float32 either rounding
+    # may fall to the other side. A crop that is one pixel off differs by far more: these pictures are noise.
+    assert np.abs(difference).max() <= 2
 
 
 @given(sides, sides)
