@@ -39,7 +39,6 @@ class Net(nn.Module):
                 body.append(Block(c // 2 if grows else c, c, 2 if grows else 1))
             c *= 2
         c //= 2
-        # channels of the first block of a group are those of the group before
         self.body = nn.Sequential(*body)
         self.bn = nn.BatchNorm2d(c, affine=False)
         self.last = nn.Conv2d(c, classes, 1, bias=False)

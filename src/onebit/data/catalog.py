@@ -125,7 +125,9 @@ def load(
     """
     entry = ENTRIES.get(name)
     if entry is None:
-        raise OnebitError(f"data set {name!r} is unknown: {nearest(name, ENTRIES)}")
+        raise OnebitError(
+            f"data set {name!r} is unknown, and no folder of that name is there: {nearest(name, ENTRIES)}"
+        )
     if root is None and name not in ("digits", "folder"):
         root = os.environ.get("ONEBIT_DATA") or None
     root = None if root is None else Path(root)

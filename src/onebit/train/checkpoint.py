@@ -60,12 +60,16 @@ def load(path: Path) -> dict[str, Any]:
         raise OnebitError(
             f"{path}: there is no such checkpoint; name a run folder or a .pt file that training wrote"
         ) from None
-    except Exception as error:  # damaged bytes can stop the reader in any way
-        why = reason(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to load such a file unsafely
-            why = "it holds something else than tensors and plain values"
+    except (PermissionError, IsADirectoryError) as error:
+        raise OnebitError(f"{path}: cannot be read ({reason(error)}); name a .pt file that you may read") from error
+    except pickle.UnpicklingError as error:  # torch's own text advises to load such a file unsafely
         raise OnebitError(
-            f"{path}: not a readable checkpoint ({why}); it may be damaged or of another program"
+            f"{path}: not a readable checkpoint (it holds something else than tensors and plain values); name a file that "
+            "onebit wrote"
+        ) from error
+    except Exception as error:  # damaged bytes stop the reader in any way, with texts about its insides
+        raise OnebitError(
+            f"{path}: not a readable checkpoint (it is damaged or cut short); restore it from a copy, or train again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__

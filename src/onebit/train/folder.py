@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit import recipe as recipes
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, reason
 from onebit.files import remove_temporary, write_text
 from onebit.recipe import Recipe
 from onebit.train import checkpoint
@@ -39,7 +39,7 @@ class RunFolder:
             return recipes.parse((self.path / "recipe.toml").read_text(encoding="utf-8"), about["recipe"]), about
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OnebitError(
-                f"{self.path}: is not a run folder ({error}); start one with `onebit train RECIPE --out {self.path}`"
+                f"{self.path}: is not a run folder ({reason(error)}); start one with `onebit train RECIPE --out {self.path}`"
             ) from error
 
     def open(self, recipe: Recipe, about: Mapping[str, Any], epoch: int) -> float:

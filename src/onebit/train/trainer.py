@@ -278,7 +278,7 @@ class Run:
             "test_images": final.images, "wrong": final.wrong, "params": costs.params, "packed_bytes": costs.packed_bytes,
             "float_bytes": costs.float_bytes, "macs": costs.macs, "seconds": self.seconds, "precision": self.precision,
             "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-            "onebit": __version__, "selected_epoch": self.best.get("epoch"), "published": dict(self.recipe.published),
+            "onebit": __version__, "selected_epoch": self.best.get("epoch"),
         }  # fmt: skip
         self.folder.save_result(result)
         self.progress.say(f"test error {final.error:.2f} % ({final.wrong} of {final.images}) -> {self.folder.path}")
