@@ -46,5 +46,12 @@ def covered(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding
     array([[4, 6],
            [6, 9]])
     """
-    inside = np.ones((1, *size, 1), np.int64)
-    return windows(inside, kernel, stride, padding, 0).sum((0, 3, 4, 5))
+    rows, columns = output_size(size, kernel, stride, padding)
+    down = _inside(size[0], kernel[0], np.arange(rows) * stride - padding[0])
+    across = _inside(size[1], kernel[1], np.arange(columns) * stride - padding[1])
+    return down[:, None] * across
+
+
+def _inside(size: int, kernel: int, start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of a line of `size` positions, how many the windows from `start` on see."""
+    return np.maximum(0, np.minimum(start + kernel, size) - np.maximum(start, 0))
