@@ -326,7 +326,7 @@ def _kernel(kernel: tuple[int, int]) -> None:
 
 def _window(stride: int, padding: Padding) -> None:
     _require(1 <= stride <= 255, f"stride {stride}: 1 to 255")
-    _require(all(0 <= p <= 255 for p in padding), f"padding {padding}: 0 to 255")
+    _require(all(0 <= p <= 127 for p in padding), f"padding {padding}: 0 to 127")
 
 
 def _value(kind: Kind, shape: tuple[int, int, int], low: int, high: int, zero: int = 0) -> Value:
