@@ -16,9 +16,10 @@ _LAZY = {
     "float_weights": "onebit.binary",
     "binary_layers": "onebit.binary",
     "BinaryWeight": "onebit.binary",
+    "load": "onebit.packed.model",
 }
 
-__all__ = ["BinaryWeight", "__version__", "binarize", "binary_layers", "float_weights"]
+__all__ = ["BinaryWeight", "__version__", "binarize", "binary_layers", "float_weights", "load"]
 
 
 def __getattr__(name: str) -> Any:
