@@ -69,7 +69,7 @@ def _batch(
         maps[i] = _operation(op, maps, program, weights.get(i))
         if watch:
             watch(i, maps[i])
-        for source in sources(op):
+        for source in set(sources(op)):  # a sum may read one value twice
             if last[source] == i:
                 del maps[source]
     return maps[len(program.operations) - 1].reshape(len(images), -1)
