@@ -46,10 +46,28 @@ def covered(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding
     array([[4, 6],
            [6, 9]])
     """
+    down, across = _seen(size, kernel, stride, padding)
+    return down[:, None] * across
+
+
+def divisors(size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding) -> NDArray[np.int64]:
+    """The different numbers in `covered`, ascending; without the map, which is large where a file wants it so.
+
+    >>> divisors((4, 4), (3, 3), 2, (1, 1, 1, 1))
+    array([4, 6, 9])
+    """
+    down, across = _seen(size, kernel, stride, padding)
+    return np.unique(np.unique(down)[:, None] * np.unique(across))
+
+
+def _seen(
+    size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: Padding
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many rows each row of windows sees, and how many columns each column of them."""
     rows, columns = output_size(size, kernel, stride, padding)
     down = _inside(size[0], kernel[0], np.arange(rows) * stride - padding[0])
     across = _inside(size[1], kernel[1], np.arange(columns) * stride - padding[1])
-    return down[:, None] * across
+    return down, across
 
 
 def _inside(size: int, kernel: int, start: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
-from onebit.packed.patches import Padding, covered, output_size
+from onebit.packed.patches import Padding, divisors, output_size
 
 Kind = Literal["u8", "i16", "i32"]
 INT16, INT32 = 1 << 15, 1 << 31
@@ -242,7 +242,7 @@ class Program:
             _require(((bound >> op.shift) + 1) * gain + offset < INT32, "its logits may leave int32")
             _require(0 <= op.fraction <= 24, f"fraction {op.fraction}: 0 to 24")
             _require(0 < op.sharpness < INT32, f"sharpness {op.sharpness} is not positive")
-            return Value("i32", (classes, 1, 1), -INT32, INT32 - 1)
+            return _value("i32", (classes, 1, 1), -INT32, INT32 - 1)
         _window(op.stride, op.padding)
         size = output_size((height, width), op.kernel, op.stride, op.padding)
         if isinstance(op, Conv):
@@ -259,8 +259,8 @@ class Program:
                 )
             reach = INT16 if op.base >= 0 else (bound + (1 << op.shift >> 1)) >> op.shift
             return _value("i16", shape, max(-INT16, -reach), min(INT16 - 1, reach))
-        inside = covered((height, width), op.kernel, op.stride, op.padding)
-        _require(bool((inside > 0).all()), "a window lies in the padding alone")
+        seen = divisors((height, width), op.kernel, op.stride, op.padding)
+        _require(seen[0] > 0, "a window lies in the padding alone")
         if isinstance(op, Max):
             return _value(source.kind, (channels, *size), source.low, source.high, source.zero)
         area = math.prod(op.kernel)
@@ -269,13 +269,13 @@ class Program:
         _require(bool(((op.shift >= 0) & (op.shift <= 15)).all()), "shifts: 0 to 15")
         _require(bool((op.multiplier >= 0).all()), "a multiplier is negative")
         _require(op.channels >= channels, f"{op.channels} channels out of {channels}: only more can be made")
+        bound = int(seen[-1]) * max(source.high, -source.low)
+        _require(bound + INT16 < INT32, f"its sums may reach {bound}, beyond int32")
         if source.kind == "i16":
             return _value("i16", (op.channels, *size), -INT16, INT16 - 1)
-        for d in np.unique(inside):
-            largest = ((int(d) * source.high + (1 << int(op.shift[d - 1]) >> 1)) >> int(op.shift[d - 1])) * int(
-                op.multiplier[d - 1]
-            )
-            _require(largest + 0x4000 >> 15 <= source.high, f"the mean of {d} activations may pass {source.high}")
+        shift, multiplier = (a[seen - 1].astype(np.int64) for a in (op.shift, op.multiplier))
+        mean = (((seen * source.high + (1 << shift >> 1)) >> shift) * multiplier + 0x4000) >> 15
+        _require(int(mean.max()) <= source.high, f"a mean of activations may reach {mean.max()}, beyond {source.high}")
         return _value("u8", (op.channels, *size), 0, source.high, source.zero)
 
     def _rows(self, op: Conv | Logits) -> None:
