@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -22,6 +23,9 @@ COMMANDS = {
     "train": "Train a recipe into a run folder.",
     "resume": "Go on with a run that was stopped.",
     "evaluate": "Test a trained network; confusion matrix as a picture.",
+    "pack": "Pack a trained 1-bit network into one file of bits and integers.",
+    "verify": "Compare a packed model with its checkpoint on test pictures.",
+    "import": "Pack a network that the paper's author published.",
     "report": "Mean and spread over runs, beside the published numbers.",
 }
 
@@ -35,7 +39,8 @@ class Tour(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"onebit.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"onebit.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -72,6 +72,22 @@ class DataSet:
     test: Arrays | Files
 
 
+def aligned(dataset: DataSet, classes: tuple[str, ...]) -> tuple[Arrays | Files, str | None]:
+    """The test half with labels in the order of a model's `classes`, and a note where the names of the classes differ.
+
+    >>> half = Arrays(np.zeros((2, 1, 8, 8), np.uint8), np.array([0, 1]))
+    >>> test, note = aligned(DataSet("toy", ("a", "b"), 1, 8, half, half), ("b", "a"))
+    >>> test.labels, note
+    (array([1, 0]), 'classes matched by name')
+    """
+    if dataset.classes == classes:
+        return dataset.test, None
+    if sorted(dataset.classes) == sorted(classes):
+        place = np.array([classes.index(c) for c in dataset.classes])
+        return dataclasses.replace(dataset.test, labels=place[dataset.test.labels]), "classes matched by name"
+    return dataset.test, f"class names differ ({dataset.classes[0]!r} for {classes[0]!r}, ...): matched by position"
+
+
 def stratified(labels: NDArray[np.int64], count: int, seed: int, *, least: int = 0) -> NDArray[np.bool_]:
     """A mask bool [N] that picks `count` items, every class in proportion (largest remainder), drawn with `seed`.
 

@@ -137,6 +137,16 @@ def load(path: Path) -> Packed:
         raise OnebitError(f"{path}: not a valid packed model: {error}") from None
 
 
+def is_packed(path: Path) -> bool:
+    """Does the file look like a safetensors file (which `load` then checks), and not like a checkpoint or anything else?"""
+    try:
+        with open(path, "rb") as opened:
+            start = opened.read(9)
+    except OSError:
+        return False
+    return len(start) == 9 and int.from_bytes(start[:8], "little") <= MAX_HEADER and start[8:] == b"{"
+
+
 def _container(content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The tensors and the metadata, everything checked that needs no knowledge of the operations."""
     _require(len(content) >= 16, "it is too short")

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from onebit.errors import OnebitError
 from onebit.packed import graph as g
 from onebit.packed import program as p
+from onebit.packed.chain import Chain, chain_before
+from onebit.packed.constants import logit_constants, mean_constants, norm_constants, power, shifted, whole
 from onebit.packed.patches import covered
 
 DEVIATIONS = {8: 8.0, 4: 4.0}  # of a channel behind its batch-norm, in the range of an activation of so many bits
@@ -53,7 +55,7 @@ def lower(graph: g.Graph, *, bits: int = 8, ranges: Mapping[int, float] | None =
 
 def needs_ranges(graph: g.Graph) -> bool:
     """Does an activation follow no batch-norm, so that pictures must show its range?"""
-    chains = [_chain(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)]
+    chains = [chain_before(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)]
     return any(chain.deviation is None and not isinstance(graph.nodes[chain.source], g.Input) for chain in chains)
 
 
@@ -67,52 +69,6 @@ def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[
     for start in range(0, len(images), batch):
         g.run(graph, images[start : start + batch], watch)
     return ranges
-
-
-@dataclass(frozen=True)
-class _Chain:
-    """What lies between a stored value (or the pixels) and an activation: ``gain * (x - centre) + offset`` a channel.
-
-    Where a batch-norm is in it, `centre` and `deviation` are the moments of x.
-    """
-
-    source: int
-    centre: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    deviation: NDArray[np.float64] | None = None
-
-    def then(self, node: g.Node) -> _Chain:
-        """The chain with a further BatchNorm or Affine behind it."""
-        if isinstance(node, g.Affine):
-            gain, offset = node.gain, node.offset
-            return _Chain(self.source, self.centre, self.gain * gain, self.offset * gain + offset, self.deviation)
-        assert isinstance(node, g.BatchNorm)
-        gain = node.gain / node.deviation
-        chain = _Chain(
-            self.source, self.centre, self.gain * gain, (self.offset - node.mean) * gain + node.offset, self.deviation
-        )
-        if self.deviation is not None:
-            return chain
-        # Move the centre to the mean of x, where the batch-norm's output is its offset.
-        size = np.where(self.gain == 0, 1.0, self.gain)
-        centre = np.where(self.gain == 0, self.centre, self.centre + (node.mean - self.offset) / size)
-        at_centre = np.where(self.gain == 0, chain.offset, node.offset)
-        return _Chain(self.source, centre, chain.gain, at_centre, node.deviation / np.abs(size))
-
-
-def _chain(graph: g.Graph, index: int) -> _Chain:
-    """The chain that ends before node `index`."""
-    back = []
-    source = graph.nodes[index].inputs[0]
-    while isinstance(node := graph.nodes[source], g.BatchNorm | g.Affine):
-        back.append(node)
-        source = node.inputs[0]
-    zero = np.zeros(graph.shapes[source][0])
-    chain = _Chain(source, zero, zero + 1, zero)
-    for node in reversed(back):
-        chain = chain.then(node)
-    return chain
 
 
 @dataclass(frozen=True)
@@ -131,7 +87,9 @@ class _Lowering:
         self.pixels: dict[int, NDArray[np.float64]] = {}  # node -> what each of 256 pixels becomes, [C, 256]
         self.notes: list[str] = []
         self.head = self._find_head()
-        self.chains = {i: _chain(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)}
+        self.chains = {
+            i: chain_before(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)
+        }
         self.steps = {i: self._activation_step(i) for i in self.chains}
 
     def go(self) -> Lowered:
@@ -206,7 +164,7 @@ class _Lowering:
             return max(self._reach(u) for u in pools)
         return self._seen(i)
 
-    def _chain_reach(self, chain: _Chain) -> float:
+    def _chain_reach(self, chain: Chain) -> float:
         if chain.deviation is None:
             return self._seen(chain.source)
         return float((np.abs(chain.centre) + STREAM_DEVIATIONS * chain.deviation).max())
@@ -257,11 +215,11 @@ class _Lowering:
         source, reach = node.inputs[0], self._reach(i if out is None else out)
         target = self._target(i) if base is None else None
         if source in self.pixels:
-            step = base.step if base else _power(reach / 32767) if target is None else _shifted(target, reach)[0]
+            step = base.step if base else power(reach / 32767) if target is None else shifted(target, reach)[0]
             step, shift = self._table(source, i, step)
         else:
             unit = node.scale * self._read(source, i).step
-            step, shift = _shifted(unit, reach)
+            step, shift = shifted(unit, reach)
         if base is not None and not math.isclose(step, base.step, rel_tol=1e-9):
             exponent = math.log2(base.step / unit) if source not in self.pixels else -1.0
             if exponent > -1e-9 and math.isclose(exponent, round(exponent), abs_tol=1e-9):
@@ -280,7 +238,7 @@ class _Lowering:
         while base.step > step * 32767 / 32768:
             step *= 2
         shape = self._channels(base.at)
-        op = p.Average(base.at, shape, (1, 1), 1, (0, 0, 0, 0), *_mean_constants(1, base.step / step))
+        op = p.Average(base.at, shape, (1, 1), 1, (0, 0, 0, 0), *mean_constants(1, base.step / step))
         return _Stored(self._emit(op), step), step
 
     def _channels(self, at: int) -> int:
@@ -307,12 +265,12 @@ class _Lowering:
         step = source.step
         if not self._is_activation(node.inputs[0]):
             target = self._target(i)
-            step = max(step, self._reach(i) / 32767) if target is None else _shifted(target, self._reach(i))[0]
+            step = max(step, self._reach(i) / 32767) if target is None else shifted(target, self._reach(i))[0]
             while source.step / step / counts.min() > 32767 / 32768:
                 step *= 2 if target else 32768 / 32767
         op = p.Average(
             source.at, channels, node.kernel, node.stride, node.padding,
-            *_mean_constants(math.prod(node.kernel), source.step / step, set(counts.tolist())),
+            *mean_constants(math.prod(node.kernel), source.step / step, set(counts.tolist())),
         )  # fmt: skip
         self.stored[i] = _Stored(self._emit(op), step)
 
@@ -333,12 +291,12 @@ class _Lowering:
         largest = max(float(np.abs(values).max()), 2.0**-20)
         shift = FIRST_SHIFT
         if step is None:  # nobody says how fine: as fine as entries of 12 bits are
-            step, shift = _power(largest * scale / (p.TABLE_LIMIT / 2)), 0
-        while _round(largest * scale * 2.0**shift / step) > p.TABLE_LIMIT:
+            step, shift = power(largest * scale / (p.TABLE_LIMIT / 2)), 0
+        while whole(largest * scale * 2.0**shift / step) > p.TABLE_LIMIT:
             shift, step = (shift - 1, step) if shift else (shift, step * 2)
         fine = step / (scale * 2.0**shift)
         _, height, width = self.graph.shapes[i]
-        self.stored[i] = _Stored(self._emit(p.Table(height, width, _round(values / fine).astype(np.int16))), fine)
+        self.stored[i] = _Stored(self._emit(p.Table(height, width, whole(values / fine).astype(np.int16))), fine)
         return step, shift
 
     # -- activations -----------------------------------------------------------------------------
@@ -360,7 +318,7 @@ class _Lowering:
             raise OnebitError(
                 f"layer {node.name!r}: no batch-norm is before it, so its range is unknown; give training pictures to measure it with"
             )
-        step = _power(max(largest - node.low, 2.0**-20) / levels)
+        step = power(max(largest - node.low, 2.0**-20) / levels)
         return min(step, -node.low) if node.low else step
 
     def _norm(self, i: int, node: g.Activation) -> None:
@@ -374,26 +332,13 @@ class _Lowering:
         zero = round(-node.low / step)
         if zero * step != -node.low:
             raise OnebitError(f"its lowest value {node.low} is no multiple of its step {step}")
-        ideal = 2.0**15 * chain.gain * source.step / step
-        multiplier = np.clip(_round(ideal), -32767, 32767)
-        if dead := int((np.abs(ideal) >= 32767.5).sum()):
-            self.notes.append(
-                f"layer {node.name!r}: {dead} of {len(ideal)} channels hardly vary; their gain was limited"
-            )
-        # Where x - mean saturates at 16 bits the result must be beyond its limits anyway, or not occur.
         spread = self._chain_reach(chain) if chain.deviation is None else STREAM_DEVIATIONS * chain.deviation
-        least = np.maximum(-32768, (chain.centre + spread) / source.step - 32767)
-        most = np.minimum(32767, (chain.centre - spread) / source.step + 32767)
-        harmless = np.abs(multiplier) > max(zero, limit - zero)
-        low, high = np.where(harmless, -32768, np.ceil(least)), np.where(harmless, 32767, np.floor(most))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            point = (chain.centre - np.where(chain.offset == 0, 0.0, chain.offset / chain.gain)) / source.step
-        point = np.nan_to_num(point, nan=0.0, posinf=2.0**40, neginf=-(2.0**40))
-        mean = np.clip(_round(np.clip(point, -(2.0**40), 2.0**40)), low, np.maximum(low, high))
-        rest = chain.offset / step - multiplier / 2.0**15 * (chain.centre / source.step - mean)
-        exact = (mean == _round(np.clip(point, -(2.0**40), 2.0**40))) & (multiplier != 0)
-        offset = np.where(exact, 0, np.clip(_round(rest), -32768, 32767))
-        op = p.Norm(source.at, *(a.astype(np.int16) for a in (mean, multiplier, offset)), zero, limit)
+        mean, multiplier, offset = norm_constants(chain, spread, source.step, step, zero, limit)
+        if dead := int((np.abs(2.0**15 * chain.gain * source.step / step) >= 32767.5).sum()):
+            self.notes.append(
+                f"layer {node.name!r}: {dead} of {len(mean)} channels hardly vary; their gain was limited"
+            )
+        op = p.Norm(source.at, mean, multiplier, offset, zero, limit)
         self.stored[i] = _Stored(self._emit(op), step)
 
     # -- the classifier --------------------------------------------------------------------------
@@ -440,7 +385,7 @@ class _Lowering:
             raise OnebitError(
                 f"{name}: the classifier must be 1x1 (with global average pooling), or see the whole map at once"
             )
-        chain = _Chain(at, np.zeros(len(conv.bits)), np.ones(len(conv.bits)), np.zeros(len(conv.bits)))
+        chain = Chain(at, np.zeros(len(conv.bits)), np.ones(len(conv.bits)), np.zeros(len(conv.bits)))
         for i in self.head:
             if isinstance(nodes[i], g.BatchNorm | g.Affine):
                 chain = chain.then(nodes[i])
@@ -449,18 +394,11 @@ class _Lowering:
         offset = chain.offset - chain.gain * chain.centre
         zero, top = self._extent(source.at)
         bound = channels * height * width * max(top - zero, zero)
-        shift = max(0, math.ceil(math.log2(max(1, bound))) - 20)
-        for fraction in range(24, -1, -1):
-            a, b = _round(gain * 2.0 ** (shift + fraction)), _round(offset * 2.0**fraction)
-            if ((bound >> shift) + 1) * int(np.abs(a).max()) + int(np.abs(b).max()) < p.INT32:
-                break
-        else:
-            raise OnebitError(
-                f"{name}: its logits may be as large as {bound * float(np.abs(gain).max()):.3g}, beyond 32 bits"
-            )
-        self._emit(
-            p.Logits(source.at, p.pack_bits(conv.bits), kernel, shift, a.astype(np.int32), b.astype(np.int32), fraction)
-        )
+        try:
+            shift, fraction, a, b = logit_constants(gain, offset, bound)
+        except OnebitError as error:
+            raise OnebitError(f"{name}: {error}") from None
+        self._emit(p.Logits(source.at, p.pack_bits(conv.bits), kernel, shift, a, b, fraction))
 
     def _extent(self, at: int) -> tuple[int, int]:
         """Zero and largest size of the numbers of an operation."""
@@ -484,33 +422,3 @@ def _of_pixels(node: g.Node, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.maximum(x, node.low)
     low = round(node.low / node.step)
     return np.clip(np.floor(x / node.step + 0.5), low, low + node.levels - 1) * node.step
-
-
-def _mean_constants(
-    area: int, quotient: float, counts: set[int] | None = None
-) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Shift and multiplier of an average for every number of positions (0 where it does not occur)."""
-    shifts, multipliers = np.zeros(area, np.int16), np.zeros(area, np.int16)
-    for d in counts or range(1, area + 1):
-        shift = 3
-        while shift and _round(2.0 ** (15 + shift) / d * quotient) > 32767:
-            shift -= 1
-        while shift < 15 and _round(2.0 ** (15 + shift) / d * quotient) < 1 << 11:
-            shift += 1
-        shifts[d - 1], multipliers[d - 1] = shift, min(32767, int(_round(2.0 ** (15 + shift) / d * quotient)))
-    return shifts, multipliers
-
-
-def _shifted(unit: float, reach: float) -> tuple[float, int]:
-    """The smallest ``unit * 2^k`` (k >= 0) with which `reach` fits 16 bits, and its k."""
-    shift = max(0, math.ceil(math.log2(reach / (32767 * unit))))
-    return unit * 2.0**shift, shift
-
-
-def _power(x: float) -> float:
-    """The smallest power of 2 that is at least x (but for its last digits)."""
-    return 2.0 ** math.ceil(math.log2(x) - 1e-6)
-
-
-def _round(x: float | NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.floor(np.asarray(x, np.float64) + 0.5).astype(np.int64)

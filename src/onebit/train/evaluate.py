@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onebit import recipe as recipes
 from onebit.data import catalog
-from onebit.data.dataset import Arrays, DataSet, Files
+from onebit.data.dataset import Arrays, DataSet, Files, aligned
 from onebit.data.feed import test_batches
 from onebit.errors import OnebitError
 from onebit.networks import build
@@ -150,13 +148,7 @@ def evaluate(
             f"{path}: trained for {len(own)} classes and {content['channels']} channels, but {dataset.name} "
             f"has {len(dataset.classes)} and {dataset.channels}; fine-tune with `onebit train ... --from`"
         )
-    test, note = dataset.test, None
-    if dataset.classes != own:
-        if sorted(dataset.classes) == sorted(own):
-            place = np.array([own.index(c) for c in dataset.classes])
-            test, note = dataclasses.replace(test, labels=place[test.labels]), "classes matched by name"
-        else:
-            note = f"class names differ ({dataset.classes[0]!r} for {own[0]!r}, ...): matched by position"
+    test, note = aligned(dataset, own)
     where = next(net.parameters()).device
     result = score_split(net, test, dataset, recipe, where, crops=crops or recipe.data.crops)
     return {

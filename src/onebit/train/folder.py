@@ -3,6 +3,7 @@
 recipe.toml      every field of the experiment       metrics.jsonl   one line an epoch
 checkpoint.pt    all that determines the rest        model.pt        the finished network
 run.json         data folder, device, threads        result.json     test error and costs
+model.onebit     the packed model, of a 1-bit network
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = Metrics(path / "metrics.jsonl")
+
+    @property
+    def packed(self) -> Path:
+        """Where the packed model is."""
+        return self.path / "model.onebit"
 
     def require_new(self) -> None:
         """OnebitError when a run was begun here before."""

@@ -33,12 +33,13 @@ from onebit.recipe import Recipe
 from onebit.train import checkpoint, distributed
 from onebit.train.device import best_device, pick_device
 from onebit.train.diagnose import non_finite, weights_finite
-from onebit.train.evaluate import load_data, score_split
+from onebit.train.evaluate import load_data, load_model, score_split
 from onebit.train.finetune import start_from
 from onebit.train.folder import RunFolder
 from onebit.train.introduce import expect, introduce, measure
 from onebit.train.moments import reestimate
 from onebit.train.optimizer import SGD, parameter_groups
+from onebit.train.pack import card, pack, training_pictures
 from onebit.train.precision import autocast, cpu_model, resolve
 from onebit.train.progress import Progress
 from onebit.train.schedule import learning_rate, restart_epochs
@@ -280,9 +281,31 @@ class Run:
             "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "onebit": __version__, "selected_epoch": self.best.get("epoch"),
         }  # fmt: skip
+        if self.recipe.network.weights == "1bit":
+            result["packed_bytes"] = self._pack(result) or costs.packed_bytes
         self.folder.save_result(result)
         self.progress.say(f"test error {final.error:.2f} % ({final.wrong} of {final.images}) -> {self.folder.path}")
         return result
+
+    def _pack(self, result: dict[str, Any]) -> int | None:
+        """Write the packed model; a network that cannot be packed is no reason to lose the run."""
+        self.progress.say("packing")
+        try:
+            net, _, _ = load_model(self.folder.path)  # on the CPU, as one process trains it
+            packing = pack(
+                net, self.data.classes, channels=self.data.channels, size=self.size,
+                about=card(self.recipe, result), pictures=training_pictures(self.recipe, self.data),
+            )  # fmt: skip
+            count = packing.save(self.folder.packed)
+        except OnebitError as error:
+            self.progress.say(f"not packed: {error}")
+            return None
+        for line in packing.lines():
+            self.progress.say(line)
+        self.progress.say(
+            f"packed: {count:,} bytes, {result['float_bytes'] / count:.1f} times smaller than float -> {self.folder.packed}"
+        )
+        return count
 
     # -- several processes -----------------------------------------------------------------------
 
