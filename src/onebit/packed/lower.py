@@ -4,7 +4,8 @@ All constants follow from the batch-norms' moments and the scales of the weights
 batch-norm before it are ranges needed that pictures must show (`measure`). The choices:
 
 - Activations have the step 2^-5 at 8 bits and 2^-2 at 4: behind a batch-norm every channel has deviation 1, so that the
-  range ends at 8 (4) deviations. A learned batch-norm scales that by the largest of its gains and offsets, to a power of 2.
+  range ends at 8 (4) deviations. A learned batch-norm scales that by its largest gain and offset, to the nearest power of 2
+  (the next larger one costs twice the rounding error; what is cut off hardly occurs).
 - The stream has the step of the sums that are added to it, times 2^shift: the smallest shift with which the mean plus 16
   deviations of every channel fits 16 bits. So no sum needs a multiplier. Streams whose layers have other scales change
   their step by a 1x1 average before the sum.
@@ -318,7 +319,7 @@ class _Lowering:
             raise OnebitError(
                 f"layer {node.name!r}: no batch-norm is before it, so its range is unknown; give training pictures to measure it with"
             )
-        step = power(max(largest - node.low, 2.0**-20) / levels)
+        step = 2.0 ** round(math.log2(max(largest - node.low, 2.0**-20) / levels))
         return min(step, -node.low) if node.low else step
 
     def _norm(self, i: int, node: g.Activation) -> None:
