@@ -38,6 +38,11 @@ class Map:
     flat: bool = False  # [N, C * H * W]
 
 
+def _copy(x: Map) -> Map:
+    """The same numbers in another tensor: what happens to one in place, the other does not see."""
+    return replace(x, cell=list(x.cell))
+
+
 @dataclass
 class Builder:
     """A graph in the making. `name` is the layer that is being added; every refusal and error begins with it."""
@@ -70,24 +75,30 @@ class Builder:
             self.refuse("it needs a map [N, C, H, W], not [N, features]; move it in front of flatten")
 
     def affine(self, x: Map, gain: Any, offset: Any, *, name: str = "", inplace: bool = False) -> Map:
-        vectors = self.vector(x, gain), self.vector(x, offset)
-        if (vectors[0] == 1).all() and (vectors[1] == 0).all():
-            return x
-        return self.emit(g.Affine, x, name=name, inplace=inplace, gain=vectors[0], offset=vectors[1])
+        """``gain * x + offset``, each a number or a `vector`; nothing where that is x itself."""
+        gain, offset = (v if isinstance(v, np.ndarray) else np.full(self.shape(x)[0], float(v)) for v in (gain, offset))
+        if (gain == 1).all() and (offset == 0).all():
+            return x if inplace else _copy(x)
+        return self.emit(g.Affine, x, name=name, inplace=inplace, gain=gain, offset=offset)
+
+    def bias(self, x: Map, bias: Tensor | None) -> Map:
+        return x if bias is None else self.affine(x, 1, self.array("bias", bias), name=f"{self.name}.bias")
 
     def vector(self, x: Map, value: Any) -> g.Vector:
-        """A constant as one number a channel of `x`."""
+        """A constant of torch as one number a channel of `x`."""
         channels, height, width = self.shape(x)
-        if isinstance(value, int | float):
-            return np.full(channels, float(value))
-        array = self.array("constant", value) if isinstance(value, Tensor) else np.asarray(value)
+        if not isinstance(value, int | float | Tensor):
+            self.refuse(f"constant of type {type(value).__name__}: use a number or a tensor of one number a channel")
+        array = self.array("constant", value) if isinstance(value, Tensor) else np.array(float(value))
         if array.size == 1:
             return np.full(channels, array.reshape(()))
         rank = 2 if x.flat else 4
         extents = (1,) * (rank - array.ndim) + array.shape
-        if len(extents) != rank or extents[1] != array.size or (x.flat and (height, width) != (1, 1)):
-            self.refuse(f"a constant of shape {list(array.shape)}: use one number a channel, "
-                        f"{[1, channels] if x.flat else [1, channels, 1, 1]}")  # fmt: skip
+        if extents != (1, channels, 1, 1)[:rank] or (x.flat and (height, width) != (1, 1)):
+            self.refuse(
+                f"a constant of shape {list(array.shape)} on a map of {channels} channels: use one number a channel, "
+                f"{[1, channels, 1, 1][:rank]}"
+            )
         return array.reshape(-1)
 
     def array(self, what: str, tensor: Tensor) -> NDArray[np.float64]:
@@ -128,10 +139,6 @@ def _clamp(w: Builder, x: Map, min: float | None = None, max: float | None = Non
     return w.emit(g.Activation, x, inplace=inplace, low=float(min))
 
 
-def _shifted_relu(w: Builder, x: Map, layer: ShiftedReLU) -> Map:
-    return w.emit(g.Activation, x, low=-1.0)
-
-
 def _quantized(w: Builder, x: Map, layer: QuantizedActivation) -> Map:
     levels = layer.high - layer.low + 1
     return w.emit(g.Activation, x, low=layer.low * layer.step, step=layer.step, levels=levels)
@@ -142,8 +149,8 @@ def _batch_norm(w: Builder, x: Map, layer: Any) -> Map:
         w.refuse("batch-norm without running statistics: train it with track_running_stats=True")
     channels, height, width = w.shape(x)
     if x.flat != isinstance(layer, nn.BatchNorm1d):
-        w.refuse(f"{type(layer).__name__} of {'[N, features]' if x.flat else 'a map [N, C, H, W]'}: "
-                 f"use BatchNorm{'1d' if x.flat else '2d'}")  # fmt: skip
+        have, use = ("[N, features]", "BatchNorm1d") if x.flat else ("a map [N, C, H, W]", "BatchNorm2d")
+        w.refuse(f"{type(layer).__name__} of {have}: use {use}")
     if x.flat and (height, width) != (1, 1):
         w.refuse("batch-norm after flatten of a map: use BatchNorm2d in front of flatten")
     gain, offset = layer.weight, layer.bias
@@ -190,7 +197,7 @@ def _conv(w: Builder, x: Map, layer: nn.Conv2d) -> Map:
     x = replace(x, pad=NONE)
     stride = w.stride(x, kernel, (layer.stride[0], layer.stride[1]), padding)
     x = w.emit(g.Conv, x, bits=bits.transpose(0, 2, 3, 1), scale=scale, stride=stride, padding=padding)
-    return x if layer.bias is None else w.affine(x, 1, layer.bias.reshape(-1, 1, 1), name=f"{w.name}.bias")
+    return w.bias(x, layer.bias)
 
 
 def _linear(w: Builder, x: Map, layer: nn.Linear) -> Map:
@@ -204,7 +211,7 @@ def _linear(w: Builder, x: Map, layer: nn.Linear) -> Map:
             f"{bits.shape[1]} features do not fit a map of {shape} (channels, height, width), {np.prod(shape)} numbers"
         )
     x = w.emit(g.Conv, x, bits=bits.reshape(-1, *shape).transpose(0, 2, 3, 1), scale=scale)
-    return x if layer.bias is None else w.affine(x, 1, layer.bias, name=f"{w.name}.bias")
+    return w.bias(x, layer.bias)
 
 
 def _pad(w: Builder, x: Map, pad: Any, mode: str = "constant", value: float | None = None) -> Map:
@@ -214,7 +221,7 @@ def _pad(w: Builder, x: Map, pad: Any, mode: str = "constant", value: float | No
         w.refuse(
             f"padding {tuple(pad)}, {mode} {value or 0}: only zeros around a map or behind its channels can be packed"
         )
-    old = x.pad
+    old, x = x.pad, _copy(x)
     if append:
         x = w.emit(g.Average, replace(x, pad=NONE), kernel=(1, 1), stride=1, append=append)
     return replace(x, pad=(old[0] + top, old[1] + left, old[2] + bottom, old[3] + right))
@@ -295,8 +302,9 @@ def _flatten(w: Builder, x: Map, start_dim: int = 0, end_dim: int = -1) -> Map:
 
 
 def _view(w: Builder, x: Map, *shape: Any) -> Map:
+    """Allowed where it is flatten(1), or what undoes it."""
     w.unpadded(x)
-    sizes = list(shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+    sizes = list(shape[0] if isinstance(shape[0], tuple | list) else shape)
     total = BATCH * int(np.prod(w.shape(x)))
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = total // -int(np.prod(sizes))
@@ -339,19 +347,25 @@ def _add(w: Builder, x: Any, other: Any, alpha: float = 1, inplace: bool = False
         if x.flat != other.flat:
             w.refuse("cannot add a map [N, C, H, W] and [N, features]")
         return w.emit(g.Add, x, other, inplace=inplace)
-    return w.affine(x, 1, other, inplace=inplace) if isinstance(x, Map) else w.affine(other, 1, x)
+    if isinstance(x, Map):
+        return w.affine(x, 1, w.vector(x, other), inplace=inplace)
+    return w.affine(other, 1, w.vector(other, x))
 
 
 def _sub(w: Builder, x: Any, other: Any, alpha: float = 1, inplace: bool = False) -> Map:
     if alpha != 1 or (isinstance(x, Map) and isinstance(other, Map)):
         w.refuse("difference of two maps: only their sum can be packed")
-    return w.affine(x, 1, -w.vector(x, other), inplace=inplace) if isinstance(x, Map) else w.affine(other, -1, x)
+    if isinstance(x, Map):
+        return w.affine(x, 1, -w.vector(x, other), inplace=inplace)
+    return w.affine(other, -1, w.vector(other, x))
 
 
 def _mul(w: Builder, x: Any, other: Any, inplace: bool = False) -> Map:
     if isinstance(x, Map) and isinstance(other, Map):
         w.refuse("product of two maps: only a product with a constant can be packed")
-    return w.affine(x, other, 0, inplace=inplace) if isinstance(x, Map) else w.affine(other, x, 0)
+    if isinstance(x, Map):
+        return w.affine(x, w.vector(x, other), 0, inplace=inplace)
+    return w.affine(other, w.vector(other, x), 0)
 
 
 def _div(w: Builder, x: Any, other: Any, rounding_mode: str | None = None, inplace: bool = False) -> Map:
@@ -370,7 +384,7 @@ LAYERS: dict[type[nn.Module], Handler] = {
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: lambda w, x, m: _relu(w, x, m.inplace),
     nn.Threshold: lambda w, x, m: _threshold(w, x, m.threshold, m.value, m.inplace),
-    ShiftedReLU: _shifted_relu,
+    ShiftedReLU: lambda w, x, m: w.emit(g.Activation, x, low=-1.0),
     QuantizedActivation: _quantized,
     nn.ZeroPad2d: lambda w, x, m: _pad(w, x, m.padding),
     nn.ConstantPad2d: lambda w, x, m: _pad(w, x, m.padding, value=m.value),
@@ -390,15 +404,17 @@ LAYERS: dict[type[nn.Module], Handler] = {
 
 
 def layer_handler(layer: nn.Module) -> Handler | None:
-    """The handler of `layer`, also of a class derived from one in the table, unless it computes something of its own."""
+    """The handler of `layer`, also of a class derived from one in the table, unless its forward is its own."""
     for kind in type(layer).__mro__:
         if kind in LAYERS:
             return LAYERS[kind] if type(layer).forward is kind.forward else None
     return None
 
 
-_INPLACE: dict[str, Handler] = {"relu": _relu, "threshold": _threshold, "clamp": _clamp, "clamp_min": _clamp, "add": _add, "sub": _sub,
-            "mul": _mul, "div": _div, "truediv": _div}  # fmt: skip
+_INPLACE: dict[str, Handler] = {
+    **{"relu": _relu, "threshold": _threshold, "clamp": _clamp, "clamp_min": _clamp},
+    **{"add": _add, "sub": _sub, "mul": _mul, "div": _div, "truediv": _div},
+}
 _NAMED: dict[str, Handler] = {
     **_INPLACE,
     **{f"{name}_": partial(handler, inplace=True) for name, handler in _INPLACE.items()},  # x.relu_()
@@ -418,9 +434,9 @@ _NAMED: dict[str, Handler] = {
     "reshape": _view,
     "size": _size,
     "dim": lambda w, x: len(_size(w, x)),
-    "getattr": _attribute,
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout"), _dropout),
-    **dict.fromkeys(("float", "double", "to", "type", "type_as", "contiguous", "clone", "detach"), _same),
+    **dict.fromkeys(("float", "double", "to", "type", "type_as", "contiguous", "detach"), _same),
+    "clone": lambda w, x, memory_format=None: _copy(x),
 }
 FUNCTIONS: dict[Any, Handler] = {**_NAMED, getattr: _attribute}  # by a tensor method's name, or the function itself
 for _home in (torch, F, operator):

@@ -39,9 +39,10 @@ REMEDIES = {  # a part of the refused name: the remedy
 
 
 def trace(module: nn.Module, *, channels: int, size: int | tuple[int, int]) -> g.Graph:
-    """The graph of what `module` computes in eval mode of pixels 0..255 [N, channels, height, width].
+    """The graph of what `module` computes in eval mode of pixels 0..255, given as float [N, channels, height, width].
 
-    `size` is the side of square images, or (height, width). The module is not changed.
+    `size` is the side of square images, or (height, width). The module is not changed. Nodes are named after their
+    layers; what a layer's forward calls itself (``x + y``) after the layer and the call. Forward hooks are not seen.
 
     Raises:
         OnebitError: a layer or operation that a packed model cannot hold, or a network that does not fit the images;
@@ -163,8 +164,8 @@ class _Walk:
             return Map([self.builder.graph.add(g.Input("input", (), self.shape))])
         if not default:
             raise OnebitError(
-                f"network {self.builder.name}: its forward takes {name!r} beside the images; a packed model takes images "
-                "alone, so give it a default value"
+                f"network {self.builder.name}: its forward takes {name!r} beside the images; a packed model takes "
+                "images alone, so give it a default value"
             )
         return default[0]
 
@@ -212,15 +213,16 @@ class _Walk:
             w.refuse(f"the network returns {kind}; return the logits [N, classes] alone")
         shape = w.shape(value)
         if not value.flat or shape[1:] != (1, 1):
+            features = "the features of " if value.flat else ""
             w.refuse(
-                f"the network returns {'the features of ' if value.flat else ''}a map of {shape} (channels, height, width), "
+                f"the network returns {features}a map of {shape} (channels, height, width), "
                 "not logits [N, classes]; end it with global average pooling and flatten(1), or with a Linear layer"
             )
         return value.cell[0]
 
 
 def _tidy(graph: g.Graph, output: int) -> g.Graph:
-    """The nodes that the output needs; channels appended to an average pooling that nothing else reads become its own."""
+    """The nodes that the output needs; channels appended to an average pooling with no other reader become its own."""
     needed = {output}
     for i in range(output, -1, -1):
         if i in needed:
