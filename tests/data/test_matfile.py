@@ -101,6 +101,46 @@ def test_svhn_needs_its_pictures_in_memory_once(tmp_path: Path, compressed: bool
     assert np.array_equal(got.labels, np.tile(y[:, 0] % 10, 2))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_loads_what_is_wanted_whole(tmp_path: Path, compressed: bool) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    logical, numbers = np.random.default_rng(0).random((3, 3, 2, 5)) < 0.5, np.arange(6.0).reshape(2, 3)
+    cell = np.empty((2, 3), object)
+    cell.flat[:] = [logical, numbers, "text", np.ones(2) * 1j, np.zeros((0, 4)), np.uint8([[7]])]
+    others = {"text": "abc", "struct": {"x": cell}, "complex": np.ones(2) * 1j, "left": numbers}
+    path = tmp_path / "a.mat"
+    scipy_io.savemat(
+        path, {**others, "logical": logical, "cell": cell, "f4": numbers.astype("f4")}, do_compression=compressed
+    )
+    found = matfile.load(path, lambda name: name != "left")
+    assert list(found) == ["text", "struct", "complex", "logical", "cell", "f4"]
+    assert found["text"] is found["struct"] is found["complex"] is None
+    read = found["cell"]
+    assert isinstance(read, matfile.Cell) and read.shape == (2, 3)
+    expected = [logical, None, numbers, np.zeros((0, 4)), None, np.uint8([[7]])]  # column after column
+    pairs = [(found["logical"], logical), (found["f4"], numbers), *zip(read.items, expected, strict=True)]
+    for array, original in pairs:
+        if original is None:
+            assert array is None
+        else:
+            assert isinstance(array, np.ndarray) and np.array_equal(array, original)
+    assert found["f4"].dtype == np.float32
+
+
+def test_load_notices_a_wrong_checksum_and_too_many_cells(tmp_path: Path) -> None:
+    good = by_hand("<", True, list(range(1000)))
+    (tmp_path / "a.mat").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(zlib.error):
+        matfile.load(tmp_path / "a.mat", lambda name: True)
+    assert matfile.load(tmp_path / "a.mat", lambda name: name == "other") == {}
+    for shape in ((1 << 20, 1 << 11), (100, 101), (-1, 1)):
+        head = struct.pack("<IIII", 6, 8, matfile.CELL, 0) + struct.pack("<IIii", 5, 8, *shape)
+        array = head + struct.pack("<I", 1 << 16 | 1) + b"c\0\0\0"
+        (tmp_path / "a.mat").write_bytes(good[:128] + struct.pack("<II", 14, len(array)) + array)
+        with pytest.raises(ValueError, match="'c' announces"):
+            matfile.load(tmp_path / "a.mat", lambda name: True)
+
+
 def test_announced_size_is_checked_before_allocation(tmp_path: Path) -> None:
     plain = struct.pack("<IIIIII", 14, 1000, 6, 8, 9, 0) + struct.pack("<IIii", 5, 8, 2, 2_000_000_000)
     plain += struct.pack("<I", 1 << 16 | 1) + b"y\0\0\0" + struct.pack("<II", 2, 4_000_000_000)
