@@ -71,11 +71,13 @@ def pictures(program: Program, most: int = 3) -> st.SearchStrategy[NDArray[np.ui
         if style == "noise":
             return noise
         if style == "ends":
-            return (noise >> 7) * np.uint8(255)
+            return np.array([0, 255], np.uint8)[noise >> 7]
         if style == "ramp":
             return (np.arange(noise.size, dtype=np.int64) * (seed % 97 + 1)).astype(np.uint8).reshape(noise.shape)
         if style == "lone":
-            return noise * (rng.permutation(noise.size) == 0).astype(np.uint8).reshape(noise.shape)
+            lone = np.zeros_like(noise)
+            lone.flat[seed % lone.size] = 255
+            return lone
         return np.full_like(noise, {"black": 0, "white": 255}[style])
 
     styles = st.sampled_from(("noise", "black", "white", "ends", "ramp", "lone"))
@@ -125,7 +127,7 @@ class _Grower(Program):
             "ends": lambda: rng.choice([-TABLE_LIMIT, 0, TABLE_LIMIT], shape),
             "high": lambda: np.full(shape, TABLE_LIMIT),
             "negative": lambda: -rng.integers(1, TABLE_LIMIT + 1, shape),
-        }[self.draw(st.sampled_from(("natural", "affine", "ends", "high", "negative")))]()
+        }[self.draw(st.sampled_from(("natural", "affine", "ends", "negative", "high", "natural", "affine")))]()
         values = np.clip(values, -TABLE_LIMIT, TABLE_LIMIT).astype(np.int16)
         self.append(Table(height, width, values), float(np.sqrt((values.astype(np.float64) ** 2).mean())))
 
@@ -168,7 +170,7 @@ class _Grower(Program):
         taps = self.taps(s, kernel)
         size = math.sqrt(taps) * max(1.0, self.rms[s])
         fit = min(24, max(0, round(math.log2(size)) - self.draw(st.integers(4, 16))))
-        shift = self.draw(st.one_of(st.just(fit), st.just(fit), st.integers(0, 24)))
+        shift = self.draw(st.one_of(st.just(fit), st.just(fit), st.just(max(0, fit - 6)), st.integers(0, 24)))
         rms = size / 2**shift + (self.rms[base] if base >= 0 else 0)
         self.append(Conv(s, self.bits(rows, taps), kernel, shift, stride, padding, base), rms)
 
@@ -263,7 +265,7 @@ class _Grower(Program):
         return kernel, stride, padding
 
     def bits(self, rows: int, taps: int) -> NDArray[np.uint8]:
-        chance = self.draw(st.sampled_from((0.5, 0.5, 1.0, 0.0, 0.9)))
+        chance = self.draw(st.sampled_from((0.5, 1.0, 0.5, 0.0, 0.5, 0.9)))
         return np.packbits(self.rng().random((rows, taps)) < chance, axis=1, bitorder="little")
 
     def taps(self, s: int, kernel: tuple[int, int]) -> int:
