@@ -73,7 +73,7 @@ def variables(path: Path) -> Generator[Variable, None, None]:
 
 
 def load(path: Path, wanted: Callable[[str], object]) -> dict[str, Value]:
-    """The arrays of a file whose names are `wanted`, whole: numbers as stored (logical ones as uint8), read-only, or cells.
+    """The arrays of a file whose names are `wanted`, whole: numbers as stored (logical as uint8), read-only, or cells.
 
     The value is None where an array is neither: text, a structure, complex or sparse numbers. A file may unpack to 32
     times its size and 16 MiB more; that is four times what random bits do, stored as bytes. The rest is as in

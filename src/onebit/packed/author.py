@@ -6,10 +6,10 @@ Three layouts of MATLAB 5 files (github.com/McDonnell-Lab/1-bit-per-weight), kno
     MATLAB           BinaryWeights, LayerWeights, Moments, BNG, BNB, Stride, Padding
     MATLAB, plain    BooleanSingleBitWeights, LayerScales, BN_Moments, BN_Scales, BN_Offsets, Stride, Padding
 
-Weights are 0 and 1 for -1 and +1, kernel rows x columns x inputs x outputs. Batch-norm i precedes convolution i; one more
-follows the last. The Keras files hold variances and no scales, pad after the map at stride 2, and have no ReLU between
-the first batch-norm and convolution; the MATLAB ones hold deviations with the epsilon inside, and pad both sides. Layers
-get the names that they have in `onebit.networks.wide_resnet`. Nothing in a file is taken on trust.
+Weights are 0 and 1 for -1 and +1, kernel rows x columns x inputs x outputs. Batch-norm i precedes convolution i; one
+more follows the last. The Keras files hold variances and no scales, pad after the map at stride 2, and have no ReLU
+between the first batch-norm and convolution; the MATLAB ones hold deviations with the epsilon inside, and pad both
+sides. Layers get the names that they have in `onebit.networks.wide_resnet`. Nothing in a file is taken on trust.
 """
 
 from __future__ import annotations
