@@ -1,7 +1,8 @@
-"""``onebit demo``: real digits, one bit and float, side by side."""
+"""``onebit demo``: real digits, one bit and float, side by side, and the packed model."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -16,7 +17,8 @@ import click
 def command(out: Path, epochs: int | None, seed: int) -> None:
     """Train a 1-bit network and its float twin on 1437 real handwritten digits, test both on 360 others.
 
-    Leaves a comparison, the training curves and a sheet of test pictures with predictions in the folder OUT.
+    Packs the 1-bit network and verifies the packed model on the test pictures. Leaves it, a comparison, the training
+    curves and a sheet of test pictures with predictions in the folder OUT.
     """
     import shutil
 
@@ -24,6 +26,7 @@ def command(out: Path, epochs: int | None, seed: int) -> None:
     from onebit.report.plots import curves, predictions
     from onebit.report.tables import comparison
     from onebit.train.trainer import train
+    from onebit.train.verify import verify
 
     runs = []
     for name in ("digits", "digits-float"):
@@ -37,4 +40,19 @@ def command(out: Path, epochs: int | None, seed: int) -> None:
     curves(runs, out / "curves.png")
     predictions(runs[0], out / "predictions.png")
     click.echo("\n" + comparison(runs))
+    packed = runs[0] / "model.onebit"
+    check = verify(runs[0], packed)
+    small, large = (
+        packed.stat().st_size,
+        json.loads((runs[1] / "result.json").read_text(encoding="utf-8"))["float_bytes"],
+    )
+    click.echo(
+        f"\npacked: {packed} holds all of the 1-bit network in {small:,} bytes, {large / small:.1f} times less than {large:,}"
+    )
+    click.echo(
+        f"verified: in integers {check.packed_error:.2f} % error, in float32 {check.float_error:.2f} %, "
+        f"the same class on {check.agreed} of {check.images} pictures"
+        if check.good
+        else f"NOT verified: {check.packed_error:.2f} % error in integers, {check.float_error:.2f} % in float32"
+    )
     click.echo(f"\ncurves: {out / 'curves.png'}\npictures: {out / 'predictions.png'}")

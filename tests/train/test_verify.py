@@ -1,0 +1,80 @@
+"""A packed model beside the network it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onebit import recipe
+from onebit.data import catalog
+from onebit.errors import OnebitError
+from onebit.packed import file
+from onebit.packed.program import Conv, Norm, Program
+from onebit.train.trainer import train
+from onebit.train.verify import verify
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "small"
+    train(recipe.load("digits").replace(["width=0.5", "depth=8", "epochs=3"]), out, quiet=True, threads=1)
+    return out
+
+
+def test_a_good_model_is_good(run: Path) -> None:
+    seen = []
+    result = verify(run, run / "model.onebit", progress=lambda done, of: seen.append((done, of)))
+    assert result.good and result.images == 360 and seen[-1] == (360, 360)
+    assert 0 < result.rms < 0.03 and result.agreed >= 354
+    assert verify(run / "model.pt", run / "model.onebit", images=10).images == 10
+
+
+def test_a_model_with_other_weights_is_not(run: Path, tmp_path: Path) -> None:
+    """A quarter of one layer's weights turned round: the file is valid, the answers are not the network's."""
+    packed = file.load(run / "model.onebit")
+    operations = list(packed.program.operations)
+    at = next(i for i, op in enumerate(operations) if isinstance(op, Conv) and not packed.program.fan_in(op) % 8)
+    conv = operations[at]
+    assert isinstance(conv, Conv)
+    operations[at] = dataclasses.replace(conv, bits=conv.bits ^ np.uint8(0x11))
+    file.save(tmp_path / "wrong.onebit", packed._replace(program=Program(operations)))
+    assert not verify(run, tmp_path / "wrong.onebit").good
+
+
+def test_a_small_fault_of_one_constant_is_seen(run: Path, tmp_path: Path) -> None:
+    """All means of one batch-norm off by half a deviation."""
+    packed = file.load(run / "model.onebit")
+    operations = list(packed.program.operations)
+    at = next(i for i, op in enumerate(operations) if isinstance(op, Norm))
+    norm = operations[at]
+    assert isinstance(norm, Norm)
+    half = (1 << 19) // np.maximum(norm.multiplier.astype(np.int64), 1)  # 16 steps of 2^-5
+    shifted = (norm.mean + half).astype(np.int16)
+    operations[at] = dataclasses.replace(norm, mean=shifted)
+    file.save(tmp_path / "off.onebit", packed._replace(program=Program(operations)))
+    result = verify(run, tmp_path / "off.onebit")
+    assert result.rms > 0.03 and not result.good
+
+
+def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(OnebitError, match="no test picture"):
+        verify(run, run / "model.onebit", images=0)
+    with pytest.raises(OnebitError, match=r"gone.onebit: cannot be read"):
+        verify(run, tmp_path / "gone.onebit")
+    other = tmp_path / "wide"
+    train(recipe.load("digits").replace(["width=0.5", "depth=8", "epochs=1"]), other, quiet=True, threads=1)
+    assert not verify(other, run / "model.onebit").good  # another network of the same shape
+    with pytest.raises(OnebitError, match=r"takes 1 channels and knows 10 classes"):
+        folder = tmp_path / "pictures"
+        from PIL import Image
+
+        for half in ("train", "test"):
+            for name in ("a", "b"):
+                (folder / half / name).mkdir(parents=True)
+                for i in range(2):
+                    Image.new("L", (8, 8), i).save(folder / half / name / f"{i}.png")
+        verify(run, run / "model.onebit", data=str(folder))
+    assert len(catalog.load("digits").test) == 360
