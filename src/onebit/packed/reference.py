@@ -42,7 +42,7 @@ Watch = Callable[[int, Map], object]
 
 
 def run(
-    program: Program, images: NDArray[np.uint8], *, batch: int = 16, watch: Watch | None = None
+    program: Program, images: NDArray[np.uint8], *, batch: int = 8, watch: Watch | None = None
 ) -> NDArray[np.int32]:
     """Logits int32 [N, classes] of pictures uint8 [N, H, W, C]; `watch(i, x)` sees what operation i made of a batch.
 
