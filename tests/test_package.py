@@ -26,6 +26,18 @@ NO_TORCH = [
     "onebit.data.catalog",
     "onebit.data.fetch",
     "onebit.data.folder",
+    "onebit.data.pictures",
+    "onebit.packed.program",
+    "onebit.packed.reference",
+    "onebit.packed.file",
+    "onebit.packed.model",
+    "onebit.packed.patches",
+    "onebit.packed.calibration",
+    "onebit.packed.graph",
+    "onebit.packed.lower",
+    "onebit.packed.inspect",
+    "onebit.packed.predict",
+    "onebit.packed.record",
     "onebit.report.tables",
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from onebit.errors import OnebitError, nearest, reason
 REFERENCE = 224  # the crop that scales are given for
 TEST_SCALE = 256  # the shorter side that the test crop is cut out of
 FITS = ("square", "crop")
-Fit = Literal["square", "crop"]
 
 
 def decode(path: Path | str, channels: int, enough: int = 0) -> Image.Image:
@@ -97,6 +95,16 @@ def centre_crop(image: Image.Image, size: int) -> NDArray[np.uint8]:
     return crop(image, shorter, (width - size) // 2, (height - size) // 2, size)
 
 
+def check_fit(shape: tuple[int, int, int], how: str) -> None:
+    """OnebitError where no picture file can be made to fit: a model of other than 1 or 3 channels, an unknown `how`."""
+    if shape[0] not in (1, 3):
+        raise OnebitError(
+            f"the model takes {shape[0]} channels: a picture file gives 1 or 3; use onebit.load in Python"
+        )
+    if how not in FITS:
+        raise OnebitError(f"pictures are to be fitted as {how!r}, which is unknown: {nearest(how, FITS)}")
+
+
 def fitted(path: Path | str, shape: tuple[int, int, int], how: str = "square") -> NDArray[np.uint8]:
     """The picture in a file as a model takes it: uint8 [height, width, channels] for a `shape` (channels, height, width).
 
@@ -104,7 +112,7 @@ def fitted(path: Path | str, shape: tuple[int, int, int], how: str = "square") -
     has the model's size is passed on bit for bit. "crop", for photographs: `centre_crop`, the test crop of training;
     of a model that is not square 224/256 of the largest centre part.
 
-    Raises OnebitError: the file is missing, damaged or no picture; a model of other than 1 or 3 channels; an unknown `how`.
+    Raises OnebitError: the file is missing, damaged or no picture, or `check_fit` refuses.
 
     >>> import io
     >>> file = io.BytesIO()
@@ -114,13 +122,8 @@ def fitted(path: Path | str, shape: tuple[int, int, int], how: str = "square") -
            [ 4,  5,  6],
            [ 8,  9, 10]], dtype=uint8)
     """
+    check_fit(shape, how)
     channels, height, width = shape
-    if channels not in (1, 3):
-        raise OnebitError(
-            f"the model takes {channels} channels: a picture file gives 1 or 3; use onebit.load in Python"
-        )
-    if how not in FITS:
-        raise OnebitError(f"pictures are to be fitted as {how!r}, which is unknown: {nearest(how, FITS)}")
     if how == "crop":
         image = decode(path, channels, enough=side(TEST_SCALE, max(height, width)))
         pixels = (
