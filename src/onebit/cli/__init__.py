@@ -26,6 +26,9 @@ COMMANDS = {
     "pack": "Pack a trained 1-bit network into one file of bits and integers.",
     "verify": "Compare a packed model with its checkpoint on test pictures.",
     "import": "Pack a network that the paper's author published.",
+    "inspect": "Show what a packed model is made of: layers, bits, bytes, work, memory, model card.",
+    "predict": "Classes of pictures, with probabilities, from a packed model.",
+    "trace": "Write every integer of a picture's way through a packed model, to check gates against.",
     "report": "Mean and spread over runs, beside the published numbers.",
 }
 
@@ -68,6 +71,8 @@ def cli() -> None:
       onebit train photos --data PHOTOS --out runs/mine    your own folders of pictures
       onebit evaluate runs/digits                   test it
       onebit report runs/*                          compare runs
+      onebit inspect runs/digits                    what its packed file is made of, bit by bit
+      onebit predict runs/digits 7.png              what a picture shows
     """
 
 

@@ -1,0 +1,143 @@
+"""``onebit inspect FILE``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from onebit.packed.inspect import Shape, Summary
+
+PIPED = 100  # columns where no terminal says how many it has
+CLASSES = 20  # names to print
+
+
+@click.command("inspect")
+@click.argument("model", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(model: Path, as_json: bool) -> None:
+    """What the packed model FILE (or a run folder's) is made of: layers, bits, bytes, work, memory, model card.
+
+    A row is an operation, or a batch-norm with the one that reads it. Shapes are height x width x channels, bytes those in
+    the file, MACs multiply-accumulates a picture. Under "numbers" stands what the operation reads and writes: u8 and u4
+    are activations of 8 and 4 bits, i16 the stream.
+    """
+    from rich.console import Console
+
+    from onebit.cli.terminal import forgive
+    from onebit.packed.file import load
+    from onebit.packed.inspect import summary
+    from onebit.packed.predict import find
+
+    path = find(model)
+    found = summary(load(path), path.stat().st_size)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **found.facts()}))
+        return
+    forgive()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED)
+    _print(console, path, found)
+
+
+def _print(console: Console, path: Path, s: Summary) -> None:
+    from rich.markup import escape
+
+    from onebit.report.tables import kilobytes
+
+    console.print(f"[bold]{escape(click.format_filename(path))}[/]", soft_wrap=True)
+    console.print(
+        f"{s.weights:,} one-bit weights, {_count(s.macs)} MACs a picture of "
+        f"{_shape(s.operations[0].input)}, {len(s.classes)} classes\n"
+    )
+    console.print(_layers(s))
+    console.print(
+        f"\n[bold]File[/]: {s.file_bytes:,} bytes; the weights alone are {kilobytes(s.float_bytes)} as float32, "
+        f"{s.ratio:.1f} times as much"
+    )
+    console.print(_parts(s))
+    values = ", ".join("the picture" if v < 0 else str(v) for v in s.peak.values)
+    console.print(
+        f"\n[bold]Memory[/]: {s.peak.bytes:,} bytes of maps at most, while operation {s.peak.operation} runs: "
+        f"values {values}"
+    )
+    console.print("\n[bold]Model card[/]")
+    names = ", ".join(s.classes[:CLASSES]) + (f" and {len(s.classes) - CLASSES} more" * (len(s.classes) > CLASSES))
+    card = {**s.about, "classes": names, "temperature": f"{s.temperature:.4g}", "format": s.format}
+    if "error" in s.about:
+        card["error"] = f"{s.about['error']} %"
+    table = _table("", "", left=(0, 1), wrap=(1,))
+    table.show_header = False
+    for key, text in card.items():
+        table.add_row(f"  {escape(key)}", escape(text))
+    console.print(table)
+
+
+def _layers(s: Summary) -> Table:
+    from rich.markup import escape
+
+    from onebit.cli.terminal import shows
+
+    arrow = "→" if shows("→") else "->"
+    names = ("#", "operation", f"in {arrow} out", "weights", "bytes", "MACs", "numbers")
+    table = _table(*names, left=(0, 1, 2, 6), wrap=(1,), gap=1)
+    for row in s.layers():
+        first, last = row[0], row[-1]
+        number = str(first.number) if len(row) == 1 else f"{first.number},{last.number}"
+        table.add_row(
+            number, escape(", ".join(entry.text for entry in row)), _shapes(first.input, last.output, f" {arrow} "),
+            *(_positive(n) for n in (last.weights, sum(e.bytes for e in row))),
+            _count(last.macs) if last.macs else "", f"{last.reads}{arrow}{last.writes}",
+        )  # fmt: skip
+    table.add_section()
+    own = sum(e.bytes for e in s.operations)
+    table.add_row("", "total", "", f"{s.weights:,}", f"{own:,}", _count(s.macs), "", style="bold")
+    return table
+
+
+def _parts(s: Summary) -> Table:
+    table = _table("bytes", "", "what", "numbers", "why", left=(2, 3, 4), wrap=(4,))
+    share = max(s.file_bytes, 1)
+    for part in s.parts:
+        kind = f"{part.numbers:,} x {part.type}" if part.name != "header" else part.type
+        table.add_row(f"{part.bytes:,}", f"{100 * part.bytes / share:.2f} %", part.what, kind, part.why)
+    return table
+
+
+def _table(*columns: str, left: tuple[int, ...], wrap: tuple[int, ...] = (), gap: int = 2) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i in left else "right", no_wrap=i not in wrap, overflow="fold")
+    return table
+
+
+def _shapes(before: Shape, after: Shape, arrow: str) -> str:
+    return _shape(after) if before == after else f"{_shape(before)}{arrow}{_shape(after)}"
+
+
+def _shape(shape: Shape) -> str:
+    channels, height, width = shape
+    return f"{height}x{width}x{channels}"
+
+
+def _positive(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _count(number: int) -> str:
+    """
+    >>> _count(4_100_000_000), _count(235_929_600), _count(1280)
+    ('4.10 G', '235.9 M', '1,280')
+    """
+    if number >= 1e9:
+        return f"{number / 1e9:.2f} G"
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number:,}"
