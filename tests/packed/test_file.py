@@ -121,6 +121,7 @@ TEXTS: dict[str, tuple[Edit, str]] = {
     "another type": (text('"dtype":"U8","shape":[4]', '"dtype":"I8","shape":[4]'), "tensor 'crc': its type is not U8"),
     "a type of a list": (text('"dtype":"U8","shape":[4]', '"dtype":[[]],"shape":[4]'), "its type is not U8"),
     "a shape of text": (text('"shape":[4]', '"shape":"4"'), "its shape or place is not one or two whole numbers"),
+    "a shape of a number": (text('"shape":[4]', '"shape":4'), "its shape or place is not one or two whole numbers"),
     "a shape of truth": (text('"shape":[4]', '"shape":[true]'), "its shape or place is not one or two whole numbers"),
     "a shape of lists": (text('"shape":[4]', '"shape":[[4]]'), "its shape or place is not one or two whole numbers"),
     "a shape of three": (text('"shape":[2,2]', '"shape":[2,2,1]'), "its shape or place is not one or two"),
@@ -204,6 +205,8 @@ def test_the_header_may_be_written_otherwise() -> None:
     other = opened.close(lambda header: json.dumps(json.loads(header), indent=1) + "\n")
     assert other != GOOD
     assert file.encode(*file.decode(other)) == GOOD
+    escaped = Opened(GOOD).close(lambda header: header.replace("onebit 1", r"\u006fnebit 1"))
+    assert file.encode(*file.decode(escaped)) == GOOD
 
 
 @pytest.mark.parametrize("name", file.TENSORS)

@@ -39,6 +39,7 @@ RECORDS: list[tuple[int, dict[str, int], str]] = [
     (TABLE, {"height": 0}, "operation 0 (table): height and width are (0, 3)"),
     (TABLE, {"width": -3}, "operation 0 (table): height and width are (2, -3)"),
     (CONV, {"source": -1}, "operation 1 (conv): reads value -1, which is not an earlier one"),
+    (CONV, {"source": -9}, "operation 1 (conv): reads value -9, which is not an earlier one"),
     (CONV, {"source": 1}, "operation 1 (conv): reads value 1, which is not an earlier one"),
     (CONV, {"source": 7}, "operation 1 (conv): reads value 7, which is not an earlier one"),
     (CONV, {"channels": 0}, "operation 1 (conv): 0 channels"),
