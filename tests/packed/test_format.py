@@ -112,7 +112,7 @@ def test_the_columns_of_a_record() -> None:
 
 
 def test_the_tensors() -> None:
-    _, _, *rows = table_after("These tensors are known")
+    _, _, *rows = table_after("These tensors are")
     assert [(row[0], row[1]) for row in rows] == [(name, code) for name, (code, _, _) in file.TENSORS.items()]
 
 
