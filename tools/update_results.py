@@ -3,25 +3,28 @@
     python tools/update_results.py RUN...      add run folders (RUN.log beside a folder is its log)
     python tools/update_results.py             only write the tables anew
 
-A table stands between `<!-- results: NAME* ... -->` and `<!-- end -->`; the names are folders of results/. A test checks
-that every table is what its folders give.
+A table stands between `<!-- results: NAME* ... -->` and `<!-- end -->`; the names are folders of results/. Likewise
+`<!-- packed: NAME* ... -->` for files of results/packed/ (`measure_packed.py` writes them), and `<!-- paired: A B ... -->`
+for the differences of runs A-s0, A-s1, ... to B-s0, B-s1, ... A test checks that every table is what its folders give.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from onebit.report.tables import collect, result, to_markdown
+from onebit.report.tables import collect, result, spread, to_markdown
 from onebit.train.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = [ROOT / "docs" / "results.md", ROOT / "README.md"]
-BLOCK = re.compile(r"(<!-- results: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (results|packed|paired): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def add(run: Path) -> None:
@@ -56,10 +59,51 @@ def table(patterns: Iterable[str], up: str) -> str:
     )
 
 
+def packed_table(patterns: Iterable[str], up: str) -> str:
+    """What packing did to each model."""
+    files = [file for pattern in patterns for file in sorted((RESULTS / "packed").glob(f"{pattern}.json"))]
+    if not files:
+        raise SystemExit(f"results/packed/: nothing fits {' '.join(patterns)}")
+    lines = [
+        "| model | float32 error % | packed error % | may differ by | same class % | rms % | bytes | temperature | calibration error % |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for file in files:
+        r = json.loads(file.read_text(encoding="utf-8"))
+        lines.append(
+            f"| [{r['name']}]({up}/packed/{file.name}) | {r['float_error']:.2f} | {r['packed_error']:.2f} | {r['bound']:.2f} "
+            f"| {r['agreement']:.2f} | {100 * r['rms']:.2f} | {r['bytes']:,} | {r['temperature']:.2f} "
+            f"| {r['calibration_plain']:.1f} → {r['calibration']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def paired_table(names: Iterable[str], up: str) -> str:
+    """Differences of test errors, seed by seed, with their mean and its standard error; names two by two."""
+    pairs = list(names)
+    lines = [
+        "| runs | beside | seeds | difference of test errors, points | mean | standard error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one, other in zip(pairs[::2], pairs[1::2], strict=True):
+        seeds = sorted(int(run.name.rpartition("-s")[2]) for run in RESULTS.glob(f"{one}-s*"))
+        found = [result(RESULTS / f"{one}-s{k}")["error"] - result(RESULTS / f"{other}-s{k}")["error"] for k in seeds]
+        deviation = spread(found)
+        error = "-" if deviation is None else f"{deviation / math.sqrt(len(found)):.2f}"
+        lines.append(
+            f"| {one} | {other} | {', '.join(map(str, seeds))} | {', '.join(f'{d:+.2f}' for d in found)} "
+            f"| {math.fsum(found) / len(found):+.2f} | {error} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"results": table, "packed": packed_table, "paired": paired_table}
+
+
 def rewritten(page: Path) -> str:
     """The page with every table as its folders give it."""
     up = "results" if page.parent == ROOT else "../results"
-    return BLOCK.sub(lambda m: m[1] + table(m[2].split(), up) + m[4], page.read_text(encoding="utf-8"))
+    return BLOCK.sub(lambda m: m[1] + TABLES[m[2]](m[3].split(), up) + m[5], page.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

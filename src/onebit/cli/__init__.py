@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from onebit import __version__
+from onebit.cli.terminal import forgive
 from onebit.errors import OnebitError
 
 # name -> one line of help, in the order of the tour
@@ -78,13 +79,14 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point: an OnebitError is one line on stderr and exit status 2."""
+    forgive()
     try:
         cli.main(args=args, standalone_mode=True)
     except OnebitError as error:
         click.echo(f"onebit: {error}", err=True)
         sys.exit(130 if type(error).__name__ == "Interrupted" else 2)
     except ModuleNotFoundError as error:
-        extra = {"torch": "train", "matplotlib": "train", "scipy": "import"}.get((error.name or "").split(".")[0])
+        extra = {"torch": "train", "matplotlib": "train"}.get((error.name or "").split(".")[0])
         if extra is None:
             raise
         click.echo(f"onebit: this needs {error.name}: pip install 'onebit[{extra}]'", err=True)

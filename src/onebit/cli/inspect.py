@@ -30,7 +30,6 @@ def command(model: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from onebit.cli.terminal import forgive
     from onebit.packed.file import load
     from onebit.packed.inspect import summary
     from onebit.packed.predict import find
@@ -40,7 +39,6 @@ def command(model: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"file": str(path), **found.facts()}))
         return
-    forgive()
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED)
@@ -71,8 +69,9 @@ def _print(console: Console, path: Path, s: Summary) -> None:
     console.print("\n[bold]Model card[/]")
     names = ", ".join(s.classes[:CLASSES]) + (f" and {len(s.classes) - CLASSES} more" * (len(s.classes) > CLASSES))
     card = {**s.about, "classes": names, "temperature": f"{s.temperature:.4g}", "format": s.format}
-    if "error" in s.about:
-        card["error"] = f"{s.about['error']} %"
+    for key in ("error", "published"):
+        if key in s.about:
+            card[key] = f"{s.about[key]} %"
     table = _table("", "", left=(0, 1), wrap=(1,))
     table.show_header = False
     for key, text in card.items():

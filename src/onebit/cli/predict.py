@@ -31,11 +31,9 @@ def command(model: Path, images: tuple[Path, ...], top: int, invert: bool, as_js
     IMAGE is a picture of any size and type, or a folder of them. Pictures are cut and scaled as the model's test pictures
     were. A file that is no picture gives an error line, the others are still done; the exit status is then 2.
     """
-    from onebit.cli.terminal import forgive
     from onebit.packed.model import load
     from onebit.packed.predict import Failure, bright_note, find, predict
 
-    forgive()
     path = find(model)
     network = load(path)
     done: list[Prediction] = []

@@ -19,13 +19,11 @@ def command(model: Path, image: Path, out: Path, op: int | None, invert: bool) -
     Maps lie in DIR as .npy and .hex (Verilog's $readmemh), with weights and constants; README.txt says what is what, with
     every operation's equation, and trace.json says it to programs. An earlier trace in DIR is replaced, nothing else.
     """
-    from onebit.cli.terminal import forgive
     from onebit.data.pictures import check_fit
     from onebit.packed.model import load
     from onebit.packed.predict import bright_note, find, is_bright, read_picture
     from onebit.packed.record import record
 
-    forgive()
     path = find(model)
     network = load(path)
     check_fit(network.shape, network.about.get("fit", "square"))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.data.dataset import Arrays, Files
-from onebit.data.pictures import centre_crop, decode
+from onebit.data.pictures import fitted
 from onebit.errors import OnebitError
 from onebit.packed.calibration import calibration_error, softmax
 from onebit.packed.model import Model
@@ -120,8 +120,8 @@ def batches(
         if isinstance(part, Arrays):
             yield part.images, part.labels
         else:
-            crops = [centre_crop(decode(path, channels), size) for path in part.paths]
-            yield np.stack(crops), part.labels
+            crops = [fitted(path, (channels, size, size), "crop") for path in part.paths]
+            yield np.stack(crops).transpose(0, 3, 1, 2), part.labels
 
 
 def logits_of(model: Model, split: Arrays | Files, progress: Progress = lambda done, of: None) -> NDArray[np.float64]:
