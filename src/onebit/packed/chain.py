@@ -1,4 +1,4 @@
-"""Batch-norms and biases on the way to an activation, folded into one affine map a channel."""
+"""What layers that work on each pixel alone do together: a table of the pixels, or one affine map a channel."""
 
 from __future__ import annotations
 
@@ -54,3 +54,27 @@ def chain_before(graph: g.Graph, index: int) -> Chain:
     for node in reversed(back):
         chain = chain.then(node)
     return chain
+
+
+def of_pixels(graph: g.Graph) -> dict[int, NDArray[np.float64]]:
+    """What each of the 256 pixels becomes, [C, 256], for the input and the nodes that only such layers lie before."""
+    pixels: dict[int, NDArray[np.float64]] = {}
+    for i, node in enumerate(graph.nodes):
+        if isinstance(node, g.Input):
+            pixels[i] = np.tile(np.arange(256.0), (node.shape[0], 1))
+        elif node.inputs[0] in pixels and isinstance(node, g.BatchNorm | g.Affine | g.Activation):
+            pixels[i] = _through(node, pixels[node.inputs[0]])
+    return pixels
+
+
+def _through(node: g.Node, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    if isinstance(node, g.BatchNorm):
+        scaled = (x - node.mean[:, None]) / node.deviation[:, None]
+        return scaled * node.gain[:, None] + node.offset[:, None]
+    if isinstance(node, g.Affine):
+        return x * node.gain[:, None] + node.offset[:, None]
+    assert isinstance(node, g.Activation)
+    if node.step is None or node.levels is None:
+        return np.maximum(x, node.low)
+    low = round(node.low / node.step)
+    return np.clip(np.floor(x / node.step + 0.5), low, low + node.levels - 1) * node.step

@@ -22,16 +22,19 @@ def norm_constants(
     `spread`: how far from its centre x may be; `source_step`: the step of x.
     """
     multiplier = np.clip(whole(2.0**15 * chain.gain * source_step / step), -32767, 32767)
-    with np.errstate(divide="ignore", invalid="ignore"):  # the x that becomes 0; none where the gain is 0
-        point = (chain.centre - np.where(chain.offset == 0, 0.0, chain.offset / chain.gain)) / source_step
-    ideal = whole(np.clip(np.nan_to_num(point, nan=0.0, posinf=FAR, neginf=-FAR), -FAR, FAR))
+    # From here on the multiplier is what it is, so that its rounding (or limit, where x hardly varies) does no harm at
+    # the centre: there the result is `level`.
+    level, slope = chain.offset / step, multiplier / 2.0**15
+    with np.errstate(divide="ignore", invalid="ignore"):  # the x that becomes 0; none where the slope is 0
+        point = chain.centre / source_step - np.where(level == 0, 0.0, level / slope)
+    ideal = whole(np.clip(point, -FAR, FAR))
     # Where x - mean saturates at 16 bits, the result must be beyond its limits anyway, or x must not occur.
     harmless = np.abs(multiplier) > max(zero, limit - zero)
     low = np.where(harmless, -32768, np.maximum(-32768, np.ceil((chain.centre + spread) / source_step - 32767)))
     high = np.where(harmless, 32767, np.minimum(32767, np.floor((chain.centre - spread) / source_step + 32767)))
     mean = np.clip(ideal, low, np.maximum(low, high)).astype(np.int64)
-    # What the limits left over is added behind the multiplication, so that the result is right in the middle of x.
-    rest = whole(chain.offset / step - multiplier / 2.0**15 * (chain.centre / source_step - mean))
+    # What the limits left over is added behind the multiplication.
+    rest = whole(level - slope * (chain.centre / source_step - mean))
     offset = np.where((mean == ideal) & (multiplier != 0), 0, np.clip(rest, -32768, 32767))
     return mean.astype(np.int16), multiplier.astype(np.int16), offset.astype(np.int16)
 
@@ -53,15 +56,19 @@ def logit_constants(
 
 
 def mean_constants(
-    area: int, quotient: float, counts: set[int] | None = None
+    area: int, quotient: float, counts: set[int] | None = None, *, fine: bool = False
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Shift and multiplier of an average for every number of positions (0 where it does not occur)."""
+    """Shift and multiplier of an average for every number of positions (0 where it does not occur).
+
+    `quotient` is the step of the source over that of the average. Sums of 16-bit numbers are shifted as far as the
+    multiplier allows, so that they fit 16 bits. Sums of activations are small: `fine` shifts them no further than a
+    multiplier of 12 bits needs.
+    """
     shifts, multipliers = np.zeros(area, np.int16), np.zeros(area, np.int16)
+    most = 4095 if fine else 32767
     for d in counts or range(1, area + 1):
-        shift = 3
-        while shift and whole(2.0 ** (15 + shift) / d * quotient) > 32767:
-            shift -= 1
-        while shift < 15 and whole(2.0 ** (15 + shift) / d * quotient) < 1 << 11:
+        shift = 0
+        while shift < 15 and whole(2.0 ** (16 + shift) / d * quotient) <= most:
             shift += 1
         shifts[d - 1], multipliers[d - 1] = shift, min(32767, int(whole(2.0 ** (15 + shift) / d * quotient)))
     return shifts, multipliers

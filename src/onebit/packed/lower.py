@@ -8,7 +8,8 @@ batch-norm before it are ranges needed that pictures must show (`measure`). The 
   (the next larger one costs twice the rounding error; what is cut off hardly occurs).
 - The stream has the step of the sums that are added to it, times 2^shift: the smallest shift with which the mean plus 16
   deviations of every channel fits 16 bits. So no sum needs a multiplier. Streams whose layers have other scales change
-  their step by a 1x1 average before the sum.
+  their step by a 1x1 average before the sum. What is read by average pooling alone may be larger than its mean by the
+  root of the window's area (as noise is), and gets that room.
 - A batch-norm with ReLU subtracts the point that becomes 0, then multiplies. Where that point is too far away (tiny
   gains), the rest of it is added behind the multiplication as whole levels.
 """
@@ -16,9 +17,9 @@ batch-norm before it are ranges needed that pictures must show (`measure`). The 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,15 @@ from numpy.typing import NDArray
 from onebit.errors import OnebitError
 from onebit.packed import graph as g
 from onebit.packed import program as p
-from onebit.packed.chain import Chain, chain_before
+from onebit.packed.chain import Chain, chain_before, of_pixels
 from onebit.packed.constants import logit_constants, mean_constants, norm_constants, power, shifted, whole
 from onebit.packed.patches import covered
 
 DEVIATIONS = {8: 8.0, 4: 4.0}  # of a channel behind its batch-norm, in the range of an activation of so many bits
 STREAM_DEVIATIONS = 16.0  # the heaviest tail seen in trained networks
 MARGIN = 1.25  # over the largest number that calibration pictures showed
+ROOM = {8: math.sqrt(2), 4: 1.0}  # over it, for activations: at 8 bits what is cut off costs more than rounding
+T = TypeVar("T")
 FIRST_SHIFT = 4  # of the first convolution's sums: its table is finer than the stream by so many bits
 
 
@@ -55,9 +58,14 @@ def lower(graph: g.Graph, *, bits: int = 8, ranges: Mapping[int, float] | None =
 
 
 def needs_ranges(graph: g.Graph) -> bool:
-    """Does an activation follow no batch-norm, so that pictures must show its range?"""
-    chains = [chain_before(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)]
-    return any(chain.deviation is None and not isinstance(graph.nodes[chain.source], g.Input) for chain in chains)
+    """Does something follow no batch-norm, so that pictures must show its range?"""
+    try:
+        lower(graph)
+    except _RangeUnknown:
+        return True
+    except OnebitError:  # for another reason, which `lower` will tell
+        return False
+    return False
 
 
 def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[int, float]:
@@ -70,6 +78,13 @@ def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[
     for start in range(0, len(images), batch):
         g.run(graph, images[start : start + batch], watch)
     return ranges
+
+
+class _RangeUnknown(OnebitError):
+    def __init__(self, message: str = "") -> None:
+        super().__init__(
+            message or "no batch-norm tells its range; give training pictures to measure it with, or add a batch-norm"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,36 +100,38 @@ class _Lowering:
         self.graph, self.bits, self.ranges = graph, bits, ranges
         self.operations: list[p.Operation] = []
         self.stored: dict[int, _Stored] = {}
-        self.pixels: dict[int, NDArray[np.float64]] = {}  # node -> what each of 256 pixels becomes, [C, 256]
         self.notes: list[str] = []
         self.head = self._find_head()
+        self.branches = {i: self._branch(node) for i, node in enumerate(graph.nodes) if isinstance(node, g.Add)}
+        self.pixels = of_pixels(graph)
         self.chains = {
-            i: chain_before(graph, i) for i, node in enumerate(graph.nodes) if isinstance(node, g.Activation)
+            i: chain_before(graph, i)
+            for i, node in enumerate(graph.nodes)
+            if isinstance(node, g.Activation) and i not in self.pixels
         }
-        self.steps = {i: self._activation_step(i) for i in self.chains}
+        self.steps = {i: self._named(i, self._activation_step) for i in self.chains}
 
     def go(self) -> Lowered:
-        for i, node in enumerate(self.graph.nodes):
-            if i in self.head:
-                continue
-            try:
-                self._node(i, node)
-            except OnebitError as error:
-                raise OnebitError(f"layer {node.name!r}: {error}") from None
-        self._logits()
+        for i in range(len(self.graph.nodes)):
+            if i not in self.head and i not in self.pixels:
+                self._named(i, self._node)
+        self._named(self.head_conv, self._logits)
         return Lowered(p.Program(self.operations), self.notes)
+
+    def _named(self, i: int, work: Callable[[int], T]) -> T:
+        """What `work` makes of node `i`; its errors begin with the layer's name."""
+        try:
+            return work(i)
+        except OnebitError as error:
+            raise type(error)(f"layer {self.graph.nodes[i].name!r}: {error}") from None
 
     def _emit(self, op: p.Operation) -> int:
         self.operations.append(op)
         return len(self.operations) - 1
 
-    def _node(self, i: int, node: g.Node) -> None:
-        source = node.inputs[0] if node.inputs else -1
-        if isinstance(node, g.Input):
-            self.pixels[i] = np.tile(np.arange(256.0), (node.shape[0], 1))
-        elif source in self.pixels and isinstance(node, g.BatchNorm | g.Affine | g.Activation):
-            self.pixels[i] = _of_pixels(node, self.pixels[source])
-        elif isinstance(node, g.Activation):
+    def _node(self, i: int) -> None:
+        node = self.graph.nodes[i]
+        if isinstance(node, g.Activation):
             self._norm(i, node)
         elif isinstance(node, g.BatchNorm | g.Affine):
             for user in self.graph.users(i):
@@ -124,46 +141,52 @@ class _Lowering:
                         "batch-norm or bias, and only convolutions can be added to a residual stream"
                     )
         elif isinstance(node, g.Conv):
-            adds = [u for u in self.graph.users(i) if isinstance(self.graph.nodes[u], g.Add)]
-            if not (adds and self._branch(adds[0]) == i):  # else it is made together with the sum
+            if i not in self.branches.values():  # else it is made together with the sum
                 self._conv(i, node)
         elif isinstance(node, g.Add):
-            self._add(i)
+            self._add(i, node)
         elif isinstance(node, g.Average):
             self._average(i, node)
         elif isinstance(node, g.Max):
-            self.stored[i] = _Stored(
-                self._emit(p.Max(self._read(source, i).at, node.kernel, node.stride, node.padding)),
-                self._read(source, i).step,
-            )
+            source = self._read(node.inputs[0], i)
+            self.stored[i] = _Stored(self._emit(p.Max(source.at, node.kernel, node.stride, node.padding)), source.step)
         else:
-            raise OnebitError(
-                f"{type(node).__name__.lower()} is possible only at the end, before or behind the classifier"
-            )
+            raise OnebitError("global average pooling is possible only at the end, before or behind the classifier")
 
     def _read(self, source: int, reader: int) -> _Stored:
         """The stored value of a node; pixels become a table now, fine enough for `reader`."""
-        if source in self.pixels:
+        if source in self.pixels and source not in self.stored:
             self._table(source, reader, None)
         return self.stored[source]
+
+    def _origin(self, i: int) -> int:
+        """The node that `i` pools, and perhaps pools again."""
+        while isinstance(self.graph.nodes[i], g.Max | g.Average):
+            i = self.graph.nodes[i].inputs[0]
+        return i
+
+    def _is_activation(self, i: int) -> bool:
+        return self._origin(i) in self.chains
 
     # -- the stream ------------------------------------------------------------------------------
 
     def _reach(self, i: int) -> float:
         """The largest number that node `i`, and whatever shares its step, should hold."""
-        stream, front = {i}, [i]
-        while front:
-            for user in self.graph.users(front.pop()):
-                if isinstance(self.graph.nodes[user], g.Add | g.Max) and user not in stream:
-                    stream.add(user)
-                    front.append(user)
-        reach = [self._chain_reach(chain) for chain in self.chains.values() if chain.source in stream]
-        if reach:
-            return max(reach)
-        pools = [u for s in stream for u in self.graph.users(s) if isinstance(self.graph.nodes[u], g.Average)]
-        if pools:  # read only by pooling, which makes nothing larger
-            return max(self._reach(u) for u in pools)
-        return self._seen(i)
+        stream = [i]
+        for s in stream:
+            users = [u for u in self.graph.users(s) if isinstance(self.graph.nodes[u], g.Add | g.Max)]
+            stream += [u for u in users if u not in stream]
+        known = [reach for s in stream for reach in self._own_reach(s)]
+        return max(known) if known else max(map(self._seen, stream))
+
+    def _own_reach(self, i: int) -> list[float]:
+        """What is known of the largest number of node `i` alone: by its batch-norms, by pictures, or by its means."""
+        if chains := [chain for chain in self.chains.values() if chain.source == i]:
+            return [self._chain_reach(chain) for chain in chains]
+        if self.ranges is not None:
+            return [self._seen(i)]
+        pools = [(u, node) for u in self.graph.users(i) if isinstance(node := self.graph.nodes[u], g.Average)]
+        return [self._reach(u) * math.sqrt(math.prod(node.kernel)) for u, node in pools]
 
     def _chain_reach(self, chain: Chain) -> float:
         if chain.deviation is None:
@@ -172,9 +195,7 @@ class _Lowering:
 
     def _seen(self, i: int) -> float:
         if self.ranges is None:
-            raise OnebitError(
-                "no batch-norm follows it, so its range is unknown; give training pictures to measure it with"
-            )
+            raise _RangeUnknown
         return max(self.ranges[i] * MARGIN, 2.0**-20)
 
     def _target(self, i: int) -> float | None:
@@ -183,10 +204,8 @@ class _Lowering:
             node = self.graph.nodes[user]
             if isinstance(node, g.Max) and (unit := self._target(user)):
                 return unit
-            if isinstance(node, g.Add):
-                branch = self._branch(user)
-                if branch != i and (unit := self._unit(branch)):
-                    return unit
+            if isinstance(node, g.Add) and self.branches[user] != i and (unit := self._unit(self.branches[user])):
+                return unit
         return None
 
     def _unit(self, conv: int) -> float | None:
@@ -196,89 +215,82 @@ class _Lowering:
         source = node.inputs[0]
         if source in self.stored:
             return node.scale * self.stored[source].step
-        while isinstance(self.graph.nodes[source], g.Max | g.Average):  # of activations: the step stays
-            source = self.graph.nodes[source].inputs[0]
-        return node.scale * self.steps[source] if source in self.steps and source not in self.pixels else None
+        source = self._origin(source)  # pooling of activations: the step stays
+        return node.scale * self.steps[source] if source in self.steps else None
 
-    def _branch(self, add: int) -> int:
+    def _branch(self, add: g.Node) -> int:
         """Which input of a sum is the convolution that adds to the other one: the later of two."""
         nodes = self.graph.nodes
-        convs = [s for s in nodes[add].inputs if isinstance(nodes[s], g.Conv) and self.graph.users(s) == [add]]
-        if not convs or nodes[add].inputs[0] == nodes[add].inputs[1]:
-            raise OnebitError(
-                f"layer {nodes[add].name!r}: neither of its inputs is a convolution (without bias or batch-norm behind it); "
-                "only a convolution can be added to a residual stream: use pre-activation blocks"
-            )
-        return max(convs)
+        why = "neither of its inputs is a convolution (without bias or batch-norm behind it) that nothing else reads"
+        if add.inputs[0] == add.inputs[1]:
+            why = "it adds a map to itself"
+        elif convs := [s for s in add.inputs if isinstance(nodes[s], g.Conv) and len(self.graph.users(s)) == 1]:
+            return max(convs)
+        raise OnebitError(
+            f"layer {add.name!r}: {why}; only a convolution can be added to a residual stream: use pre-activation blocks"
+        )
 
     def _conv(self, i: int, node: g.Conv, base: _Stored | None = None, out: int | None = None) -> None:
         """A convolution, alone or adding to `base`; the value is stored for node `out`."""
-        source, reach = node.inputs[0], self._reach(i if out is None else out)
-        target = self._target(i) if base is None else None
-        if source in self.pixels:
-            step = base.step if base else power(reach / 32767) if target is None else shifted(target, reach)[0]
+        source, out = node.inputs[0], i if out is None else out
+        reach = self._reach(out)
+        if source in self.pixels and source not in self.stored:
+            target = self._target(i)
+            step = power(reach / 32767) if target is None else shifted(target, reach)[0]
             step, shift = self._table(source, i, step)
         else:
             unit = node.scale * self._read(source, i).step
             step, shift = shifted(unit, reach)
-        if base is not None and not math.isclose(step, base.step, rel_tol=1e-9):
-            exponent = math.log2(base.step / unit) if source not in self.pixels else -1.0
-            if exponent > -1e-9 and math.isclose(exponent, round(exponent), abs_tol=1e-9):
-                step, shift = base.step, round(exponent)
-            else:
-                base, step = self._rescaled(base, unit, step)
-                shift = round(math.log2(step / unit))
+            if base is not None:
+                base = self._meet(base, out, unit, step)
+                step, shift = base.step, round(math.log2(base.step / unit))
         op = p.Conv(
-            self._read(source, i).at, p.pack_bits(node.bits), node.bits.shape[1:3], shift, node.stride, node.padding,
+            self.stored[source].at, p.pack_bits(node.bits), node.bits.shape[1:3], shift, node.stride, node.padding,
             base.at if base else -1,
         )  # fmt: skip
-        self.stored[i if out is None else out] = _Stored(self._emit(op), step)
+        self.stored[out] = _Stored(self._emit(op), step)
 
-    def _rescaled(self, base: _Stored, unit: float, step: float) -> tuple[_Stored, float]:
-        """The stream with another step: the smallest ``unit * 2^k`` that is at least `step` and not below its own."""
+    def _meet(self, base: _Stored, out: int, unit: float, step: float) -> _Stored:
+        """The stream that sums in `unit` are added to: as it is, or with the smallest step ``unit * 2^k`` from `step` on
+        that is not below its own.
+        """
+        exponent = math.log2(base.step / unit)
+        if base.step > step * (1 - 1e-9) and math.isclose(exponent, round(exponent), abs_tol=1e-9):
+            return base
         while base.step > step * 32767 / 32768:
             step *= 2
-        shape = self._channels(base.at)
-        op = p.Average(base.at, shape, (1, 1), 1, (0, 0, 0, 0), *mean_constants(1, base.step / step))
-        return _Stored(self._emit(op), step), step
+        constants = mean_constants(1, base.step / step)
+        op = p.Average(base.at, self.graph.shapes[out][0], (1, 1), 1, (0, 0, 0, 0), *constants)
+        return _Stored(self._emit(op), step)
 
-    def _channels(self, at: int) -> int:
-        op = self.operations[at]
-        if isinstance(op, p.Conv):
-            return len(op.bits)
-        return op.channels if isinstance(op, p.Average) else self._channels(op.source)  # type: ignore[union-attr]
-
-    def _add(self, i: int) -> None:
-        branch = self._branch(i)
-        (other,) = (s for s in self.graph.nodes[i].inputs if s != branch)
+    def _add(self, i: int, add: g.Add) -> None:
+        branch = self.branches[i]
         node = self.graph.nodes[branch]
         assert isinstance(node, g.Conv)
-        if other not in self.stored or other in self.chains:
+        (other,) = (s for s in add.inputs if s != branch)
+        if other not in self.stored or self._is_activation(other):
             raise OnebitError(
                 f"it adds to {self.graph.nodes[other].name!r}, which is not a residual stream; add convolutions to the raw stream"
             )
         self._conv(branch, node, self.stored[other], i)
 
     def _average(self, i: int, node: g.Average) -> None:
-        source = self._read(node.inputs[0], i)
-        counts = np.unique(covered(self.graph.shapes[node.inputs[0]][1:], node.kernel, node.stride, node.padding))
-        channels = self.graph.shapes[i][0]
+        at = node.inputs[0]
+        source = self._read(at, i)
+        counts = np.unique(covered(self.graph.shapes[at][1:], node.kernel, node.stride, node.padding))
         step = source.step
-        if not self._is_activation(node.inputs[0]):
-            target = self._target(i)
-            step = max(step, self._reach(i) / 32767) if target is None else shifted(target, self._reach(i))[0]
+        if self._origin(at) not in self.pixels and not self._is_activation(at):
+            target, reach = self._target(i), self._reach(i)
+            step = reach / 32767 if target is None else shifted(target, reach)[0]
             while source.step / step / counts.min() > 32767 / 32768:
                 step *= 2 if target else 32768 / 32767
         op = p.Average(
-            source.at, channels, node.kernel, node.stride, node.padding,
-            *mean_constants(math.prod(node.kernel), source.step / step, set(counts.tolist())),
+            source.at, self.graph.shapes[i][0], node.kernel, node.stride, node.padding,
+            *mean_constants(
+                math.prod(node.kernel), source.step / step, set(counts.tolist()), fine=self._is_activation(at)
+            ),
         )  # fmt: skip
         self.stored[i] = _Stored(self._emit(op), step)
-
-    def _is_activation(self, i: int) -> bool:
-        while isinstance(self.graph.nodes[i], g.Max | g.Average):
-            i = self.graph.nodes[i].inputs[0]
-        return i in self.chains and i not in self.pixels
 
     # -- the input -------------------------------------------------------------------------------
 
@@ -287,7 +299,12 @@ class _Lowering:
 
         The table is finer than what is written by `shift` bits, as far as its entries allow.
         """
-        values, node = self.pixels.pop(i), self.graph.nodes[reader]
+        if self.operations:
+            raise OnebitError(
+                f"it reads {self.graph.nodes[i].name!r}, but another layer reads the pixels before or behind that; a packed "
+                "model has one table of pixels: let all read the same"
+            )
+        values, node = self.pixels[i], self.graph.nodes[reader]
         scale = node.scale if isinstance(node, g.Conv) else 1.0
         largest = max(float(np.abs(values).max()), 2.0**-20)
         shift = FIRST_SHIFT
@@ -307,26 +324,22 @@ class _Lowering:
         assert isinstance(node, g.Activation)
         if node.step is not None:
             return node.step
-        levels = 2**self.bits
         if chain.deviation is not None:
-            top = chain.offset + DEVIATIONS[self.bits] * np.abs(chain.gain) * chain.deviation
-            largest = float(top.max())
+            largest = float((chain.offset + DEVIATIONS[self.bits] * np.abs(chain.gain) * chain.deviation).max())
         elif self.ranges is not None:
-            largest = self.ranges[i]
-        elif isinstance(self.graph.nodes[chain.source], g.Input):
-            return 1.0  # part of the table
+            largest = self.ranges[i] * ROOM[self.bits]
         else:
-            raise OnebitError(
-                f"layer {node.name!r}: no batch-norm is before it, so its range is unknown; give training pictures to measure it with"
-            )
+            raise _RangeUnknown
+        levels = 2.0**self.bits
         step = 2.0 ** round(math.log2(max(largest - node.low, 2.0**-20) / levels))
-        return min(step, -node.low) if node.low else step
+        # `low` is a whole number of steps, and at most half of the levels are below 0
+        return min(max(step, -2 * node.low / levels), -node.low) if node.low else step
 
     def _norm(self, i: int, node: g.Activation) -> None:
         chain, step = self.chains[i], self.steps[i]
         if chain.source not in self.stored or self._is_activation(chain.source):
             raise OnebitError(
-                f"it reads {self.graph.nodes[chain.source].name!r}, which is an activation already; leave one out"
+                f"it follows {self.graph.nodes[chain.source].name!r} without a convolution between; leave one out"
             )
         source = self.stored[chain.source]
         limit = (node.levels or 2**self.bits) - 1
@@ -337,7 +350,7 @@ class _Lowering:
         mean, multiplier, offset = norm_constants(chain, spread, source.step, step, zero, limit)
         if dead := int((np.abs(2.0**15 * chain.gain * source.step / step) >= 32767.5).sum()):
             self.notes.append(
-                f"layer {node.name!r}: {dead} of {len(mean)} channels hardly vary; their gain was limited"
+                f"layer {node.name!r}: {dead} of {len(mean)} channels vary too little for its integers; their gain was limited"
             )
         op = p.Norm(source.at, mean, multiplier, offset, zero, limit)
         self.stored[i] = _Stored(self._emit(op), step)
@@ -347,19 +360,20 @@ class _Lowering:
     def _find_head(self) -> list[int]:
         """The nodes of the classifier, from the one that reads the last activation to the end."""
         nodes, i = self.graph.nodes, len(self.graph.nodes) - 1
-        chain: list[int] = []
+        head: list[int] = []
         while not isinstance(nodes[i], g.Conv):
             if not (isinstance(nodes[i], g.BatchNorm | g.Affine) or self._is_mean(i)):
                 raise OnebitError(
                     f"layer {nodes[i].name!r}: the network ends without a 1-bit classifier; end it with a convolution or linear "
                     "layer, global average pooling and batch-norm in any order"
                 )
-            chain.append(i)
+            head.append(i)
             i = nodes[i].inputs[0]
-        chain.append(i)
+        self.head_conv = i
+        head.append(i)
         if self._is_mean(nodes[i].inputs[0]):
-            chain.append(nodes[i].inputs[0])
-        return chain[::-1]
+            head.append(nodes[i].inputs[0])
+        return head[::-1]
 
     def _is_mean(self, i: int) -> bool:
         node = self.graph.nodes[i]
@@ -367,38 +381,27 @@ class _Lowering:
             return node.kernel == self.graph.shapes[node.inputs[0]][1:] and not any(node.padding) and not node.append
         return isinstance(node, g.Mean)
 
-    def _logits(self) -> None:
+    def _logits(self, at: int) -> None:
         nodes, shapes = self.graph.nodes, self.graph.shapes
-        (at,) = (i for i in self.head if isinstance(nodes[i], g.Conv))
         conv, first = nodes[at], nodes[self.head[0]].inputs[0]
         assert isinstance(conv, g.Conv)
-        name = f"layer {conv.name!r}"
-        if first in self.pixels:
-            self._table(first, at, None)
-        if first not in self.stored:
-            raise OnebitError(f"{name}: it reads a batch-norm without an activation; put a ReLU before the classifier")
-        source = self.stored[first]
+        source = self._read(first, at)
         channels, height, width = shapes[first]
         kernel = (conv.bits.shape[1], conv.bits.shape[2])
-        whole = kernel == (height, width) and not any(conv.padding)
+        whole_map = kernel == (height, width) and not any(conv.padding)
         pointwise = kernel == (1, 1) and conv.stride == 1 and not any(conv.padding)
-        if not (whole or pointwise) or shapes[self.head[-1]][1:] != (1, 1):
-            raise OnebitError(
-                f"{name}: the classifier must be 1x1 (with global average pooling), or see the whole map at once"
-            )
+        if not (whole_map or pointwise) or shapes[self.head[-1]][1:] != (1, 1):
+            raise OnebitError("the classifier must be 1x1 (with global average pooling), or see the whole map at once")
         chain = Chain(at, np.zeros(len(conv.bits)), np.ones(len(conv.bits)), np.zeros(len(conv.bits)))
         for i in self.head:
-            if isinstance(nodes[i], g.BatchNorm | g.Affine):
-                chain = chain.then(nodes[i])
+            if isinstance(node := nodes[i], g.BatchNorm | g.Affine):
+                chain = chain.then(node)
         positions = height * width if kernel == (1, 1) else 1
         gain = chain.gain * conv.scale * source.step / positions
         offset = chain.offset - chain.gain * chain.centre
         zero, top = self._extent(source.at)
         bound = channels * height * width * max(top - zero, zero)
-        try:
-            shift, fraction, a, b = logit_constants(gain, offset, bound)
-        except OnebitError as error:
-            raise OnebitError(f"{name}: {error}") from None
+        shift, fraction, a, b = logit_constants(gain, offset, bound)
         self._emit(p.Logits(source.at, p.pack_bits(conv.bits), kernel, shift, a, b, fraction))
 
     def _extent(self, at: int) -> tuple[int, int]:
@@ -409,17 +412,3 @@ class _Lowering:
         if isinstance(op, p.Max | p.Average):
             return self._extent(op.source)
         return 0, p.INT16
-
-
-def _of_pixels(node: g.Node, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What a layer that works on each pixel alone makes of [C, 256]."""
-    if isinstance(node, g.BatchNorm):
-        scaled = (x - node.mean[:, None]) / node.deviation[:, None]
-        return scaled * node.gain[:, None] + node.offset[:, None]
-    if isinstance(node, g.Affine):
-        return x * node.gain[:, None] + node.offset[:, None]
-    assert isinstance(node, g.Activation)
-    if node.step is None or node.levels is None:
-        return np.maximum(x, node.low)
-    low = round(node.low / node.step)
-    return np.clip(np.floor(x / node.step + 0.5), low, low + node.levels - 1) * node.step
