@@ -17,9 +17,10 @@ _LAZY = {
     "binary_layers": "onebit.binary",
     "BinaryWeight": "onebit.binary",
     "load": "onebit.packed.model",
+    "pack": "onebit.train.pack",
 }
 
-__all__ = ["BinaryWeight", "__version__", "binarize", "binary_layers", "float_weights", "load"]
+__all__ = ["BinaryWeight", "__version__", "binarize", "binary_layers", "float_weights", "load", "pack"]
 
 
 def __getattr__(name: str) -> Any:
