@@ -189,18 +189,18 @@ def test_a_sum_may_read_one_value_twice() -> None:
 
 
 def test_norm_subtracts_with_saturation_scales_and_clamps() -> None:
-    table = Table(1, 1, np.full((6, 256), 100, np.int16))
+    table = Table(1, 1, np.full((7, 256), 100, np.int16))
     norm = Norm(
         0,
-        i16(-32768, 50, 50, 150, 100, 100),
-        i16(256, 32767, -32767, 16384, 32767, 32767),
-        i16(0, 0, 0, 0, 3, -300),
+        i16(-32768, -32768, 50, 50, 150, 100, 100),
+        i16(166, 200, 32767, -32767, 16384, 32767, 32767),
+        i16(0, 0, 0, 0, 0, 3, -300),
         zero=20,
         limit=200,
     )
-    x = made([table, norm], np.zeros((1, 1, 1, 6), np.uint8), channels=6)
-    # 100 + 32768 saturates to 32767 and becomes 256, beyond the limit
-    assert x.ravel().tolist() == [200, 70, 0, 0, 23, 0]
+    x = made([table, norm], np.zeros((1, 1, 1, 7), np.uint8), channels=7)
+    # 100 + 32768 saturates at 32767, times 166 / 2^15 is 166 (of 32868 it would be 167); 220 is beyond the limit
+    assert x.ravel().tolist() == [186, 200, 70, 0, 0, 23, 0]
 
 
 def test_norm_adds_an_offset_beyond_the_limit_before_it_clamps() -> None:
@@ -254,6 +254,12 @@ def test_average_divides_by_the_positions_that_lie_in_the_map() -> None:
         [identity(5, 5), Average(0, 1, (3, 3), 1, (2, 2, 2, 2), shift, only_nine)], np.full((1, 5, 5, 1), 144, np.uint8)
     )
     np.testing.assert_array_equal(x[0, :, :, 0], np.where(seen == 9, 144, 0))
+
+
+def test_padding_of_an_average_counts_as_nothing_whatever_the_zero() -> None:
+    norm = Norm(0, i16(0), i16(32767), i16(0), zero=9, limit=15)
+    halves = Average(1, 1, (2, 2), 1, (1, 1, 1, 1), i16(0, 1, 1, 2), i16(32767, 32767, 21845, 32767))
+    assert np.unique(made([identity(2, 2), norm, halves], picture([4, 4], [4, 4]))).tolist() == [13]
 
 
 def test_average_appends_channels_that_hold_zero() -> None:
