@@ -215,6 +215,10 @@ CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], int, Any]] = {
     "only linear layers": (lambda: [nn.Flatten(), nn.Linear(64, 24), nn.BatchNorm1d(24), nn.ReLU(), linear(24)], 1, 8),
     "mean, then linear": (lambda: [stem(), bn(8), nn.AdaptiveAvgPool2d(1), linear(8)], 3, 12),
     "mean, then a 1x1 classifier": (lambda: [stem(), bn(8), nn.AvgPool2d(12), conv(8, 5, 1), norm(5), nn.Flatten()], 3, 12),
+    "mean in the middle": (
+        lambda: [stem(), bn(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 24), nn.BatchNorm1d(24), nn.ReLU(), linear(24)], 3, 12,
+    ),
+    "mean before the norm": (lambda: [stem(), nn.AdaptiveAvgPool2d(1), bn(8), head(8)], 3, 12),
     "mean between classifier and norm": (lambda: [stem(), bn(8), conv(8, 5, 1), nn.AdaptiveAvgPool2d(1), norm(5), nn.Flatten()], 3, 12),
     "a classifier of whole maps": (lambda: [stem(), bn(8), nn.AvgPool2d(2), conv(8, 5, 6, padding=0), norm(5), nn.Flatten()], 3, 12),
     "one class": (lambda: [stem(), bn(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1, bias=False)], 3, 12),
@@ -362,11 +366,6 @@ def test_what_a_packed_model_cannot_express_is_refused_by_name() -> None:
         r"^layer 'act2.1': it follows 'act.1' without a convolution between; leave one out$",
         act2=bn(8),
     )
-    refusal(
-        lambda n, x: n.head(n.act2(n.conv(n.act(n.stem(x)).mean((2, 3), keepdim=True)))),
-        r"^layer 'mean': global average pooling is possible only at the end, before or behind the classifier$",
-        conv=c, act2=bn(8),
-    )  # fmt: skip
 
 
 def test_a_network_without_a_proper_end_is_refused() -> None:

@@ -110,7 +110,7 @@ def graph_compared(
     for i, at in lowering.stored.items():
         value, name = program.values[at.at], graph.nodes[i].name
         assert made[i].shape == real[i].shape
-        alone = _from(graph, i, made, real)
+        alone = _from(lowering.graph, i, made, real)
         if value.kind == "u8":
             alone = np.clip(alone, -value.zero * at.step, (value.high - value.zero) * at.step)
         local[name] = max(local.get(name, 0.0), float(np.abs(made[i] - alone).max() / at.step))
@@ -120,7 +120,7 @@ def graph_compared(
         elif isinstance(program.operations[at.at], p.Conv | p.Average):
             saturated += int(((whole[at.at] == 32767) | (whole[at.at] == -32768)).sum())
     logits = integers * 2.0**-program.logits.fraction
-    rounded = g.run(_rounded(graph, lowering.steps, 2**bits), images)
+    rounded = g.run(_rounded(lowering), images)
     return Result(
         graph, lowered, (own if want is None else want).astype(np.float64), logits, layers, local, saturated,
         rounded.astype(np.float64),
@@ -135,18 +135,18 @@ def _from(graph: g.Graph, i: int, made: Mapping[int, NDArray[Any]], real: Mappin
     return g._compute(graph.nodes[i], [x.astype(np.float32) for x in inputs])
 
 
-def _rounded(graph: g.Graph, steps: Mapping[int, float], levels: int) -> g.Graph:
+def _rounded(lowering: _Lowering) -> g.Graph:
     """The graph with its float activations rounded and cut as the program's are, and their means rounded."""
     result = g.Graph()
     place: dict[int, int] = {}
-    pooled: dict[int, g.Activation] = {}  # node -> the rounding that its values have
-    for i, node in enumerate(graph.nodes):
+    rounding: dict[int, g.Activation] = {}  # node -> of its values
+    for i, node in enumerate(lowering.graph.nodes):
+        source = node.inputs[0] if node.inputs else -1
         node = replace(node, inputs=tuple(place[j] for j in node.inputs))
-        if isinstance(node, g.Activation) and i in steps:
-            node = node if node.step is not None else replace(node, step=steps[i], levels=levels)
-            pooled[i] = node
+        if isinstance(node, g.Activation) and i in lowering.steps:
+            rounding[i] = node = replace(node, step=lowering.steps[i], levels=node.levels or 2**lowering.bits)
         place[i] = result.add(node)
-        if isinstance(node, g.Average | g.Max) and (source := graph.nodes[i].inputs[0]) in pooled:
-            pooled[i] = pooled[source]
-            place[i] = result.add(replace(pooled[i], name=f"{node.name} rounded", inputs=(place[i],)))
+        if i in lowering.stored and isinstance(node, g.Average | g.Max) and source in rounding:
+            rounding[i] = rounding[source]
+            place[i] = result.add(replace(rounding[i], name=f"{node.name} rounded", inputs=(place[i],)))
     return result

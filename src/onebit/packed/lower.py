@@ -30,11 +30,12 @@ from onebit.packed import program as p
 from onebit.packed.chain import Chain, chain_before, of_pixels
 from onebit.packed.constants import logit_constants, mean_constants, norm_constants, power, shifted, whole
 from onebit.packed.patches import covered
+from onebit.packed.pooling import without_means
 
 DEVIATIONS = {8: 8.0, 4: 4.0}  # of a channel behind its batch-norm, in the range of an activation of so many bits
 STREAM_DEVIATIONS = 16.0  # the heaviest tail seen in trained networks
 MARGIN = 1.25  # over the largest number that calibration pictures showed
-ROOM = {8: math.sqrt(2), 4: 1.0}  # over it, for activations: at 8 bits what is cut off costs more than rounding
+EXPONENTS = range(-10, 9)  # of the steps that `measure` tries
 T = TypeVar("T")
 FIRST_SHIFT = 4  # of the first convolution's sums: its table is finer than the stream by so many bits
 
@@ -46,7 +47,7 @@ class Lowered(NamedTuple):
     notes: list[str]
 
 
-def lower(graph: g.Graph, *, bits: int = 8, ranges: Mapping[int, float] | None = None) -> Lowered:
+def lower(graph: g.Graph, *, bits: int = 8, ranges: Mapping[int, Seen] | None = None) -> Lowered:
     """The integer program of a graph. `bits` (8 or 4) is the width of activations that have none of their own.
 
     `ranges` are those of `measure`, needed only where an activation follows no batch-norm.
@@ -68,16 +69,48 @@ def needs_ranges(graph: g.Graph) -> bool:
     return False
 
 
-def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[int, float]:
-    """The largest size of every node's numbers over pictures uint8 [N, C, H, W], computed in float32."""
-    ranges: dict[int, float] = {}
+class Seen(NamedTuple):
+    """What pictures showed of a node: its largest size, and of an activation the best step for each width in bits."""
+
+    largest: float
+    steps: Mapping[int, float]
+
+
+def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[int, Seen]:
+    """What pictures uint8 [N, C, H, W] show of every node, computed in float32.
+
+    The best step of an activation is the power of 2 with the least squared error: without batch-norms some numbers are
+    far larger than nearly all others, and to cut those off costs less than coarse steps for all.
+    """
+    largest = np.zeros(len(graph.nodes))
+    errors: dict[int, NDArray[np.float64]] = {}  # node -> [width, exponent]
 
     def watch(i: int, x: NDArray[np.float32]) -> None:
-        ranges[i] = max(ranges.get(i, 0.0), float(np.abs(x).max()))
+        largest[i] = max(largest[i], float(np.abs(x).max()))
+        node = graph.nodes[i]
+        if isinstance(node, g.Activation) and node.step is None:
+            errors[i] = errors.get(i, 0.0) + np.array(
+                [[_quantisation_error(x, node.low, 2.0**e, bits) for e in EXPONENTS] for bits in DEVIATIONS]
+            )
 
     for start in range(0, len(images), batch):
         g.run(graph, images[start : start + batch], watch)
-    return ranges
+    best = {i: dict(zip(DEVIATIONS, 2.0 ** np.array(EXPONENTS)[e.argmin(1)], strict=True)) for i, e in errors.items()}
+    return {i: Seen(float(size), best.get(i, {})) for i, size in enumerate(largest)}
+
+
+def _quantisation_error(x: NDArray[np.float32], low: float, step: float, bits: int) -> float:
+    """The sum of squares by which levels of `step` differ from x; too large where half of them would be below 0."""
+    zero, levels = _zero(low, step), 2**bits
+    if zero > levels // 2:
+        return math.inf
+    q = np.clip(np.floor(x * np.float32(1 / step) + np.float32(0.5)), -zero, levels - 1 - zero)
+    return float(np.square(q * np.float32(step) - x).sum(dtype=np.float64))
+
+
+def _zero(low: float, step: float) -> int:
+    """The level that stands for 0, where the lowest one stands for `low` (or for 0, if the step is larger than that)."""
+    return int(-low // step)
 
 
 class _RangeUnknown(OnebitError):
@@ -96,12 +129,13 @@ class _Stored:
 
 
 class _Lowering:
-    def __init__(self, graph: g.Graph, bits: int, ranges: Mapping[int, float] | None) -> None:
+    def __init__(self, graph: g.Graph, bits: int, ranges: Mapping[int, Seen] | None) -> None:
         self.graph, self.bits, self.ranges = graph, bits, ranges
         self.operations: list[p.Operation] = []
         self.stored: dict[int, _Stored] = {}
         self.notes: list[str] = []
         self.head = self._find_head()
+        self.graph = graph = without_means(graph, self.head)
         self.branches = {i: self._branch(node) for i, node in enumerate(graph.nodes) if isinstance(node, g.Add)}
         self.pixels = of_pixels(graph)
         self.chains = {
@@ -112,7 +146,7 @@ class _Lowering:
         self.steps = {i: self._named(i, self._activation_step) for i in self.chains}
 
     def go(self) -> Lowered:
-        for i in range(len(self.graph.nodes)):
+        for i in sorted({source for node in self.graph.nodes for source in node.inputs}):
             if i not in self.head and i not in self.pixels:
                 self._named(i, self._node)
         self._named(self.head_conv, self._logits)
@@ -147,11 +181,10 @@ class _Lowering:
             self._add(i, node)
         elif isinstance(node, g.Average):
             self._average(i, node)
-        elif isinstance(node, g.Max):
+        else:
+            assert isinstance(node, g.Max)
             source = self._read(node.inputs[0], i)
             self.stored[i] = _Stored(self._emit(p.Max(source.at, node.kernel, node.stride, node.padding)), source.step)
-        else:
-            raise OnebitError("global average pooling is possible only at the end, before or behind the classifier")
 
     def _read(self, source: int, reader: int) -> _Stored:
         """The stored value of a node; pixels become a table now, fine enough for `reader`."""
@@ -196,7 +229,7 @@ class _Lowering:
     def _seen(self, i: int) -> float:
         if self.ranges is None:
             raise _RangeUnknown
-        return max(self.ranges[i] * MARGIN, 2.0**-20)
+        return max(self.ranges[i].largest * MARGIN, 2.0**-20)
 
     def _target(self, i: int) -> float | None:
         """The unit of the sums that are added to node `i`, which its step should be a power of 2 of; None: nothing is."""
@@ -327,12 +360,12 @@ class _Lowering:
         if chain.deviation is not None:
             largest = float((chain.offset + DEVIATIONS[self.bits] * np.abs(chain.gain) * chain.deviation).max())
         elif self.ranges is not None:
-            largest = self.ranges[i] * ROOM[self.bits]
+            return self.ranges[i].steps[self.bits]
         else:
             raise _RangeUnknown
+        # `low` is a whole number of steps, and at most half of the levels are below 0
         levels = 2.0**self.bits
         step = 2.0 ** round(math.log2(max(largest - node.low, 2.0**-20) / levels))
-        # `low` is a whole number of steps, and at most half of the levels are below 0
         return min(max(step, -2 * node.low / levels), -node.low) if node.low else step
 
     def _norm(self, i: int, node: g.Activation) -> None:
@@ -343,8 +376,8 @@ class _Lowering:
             )
         source = self.stored[chain.source]
         limit = (node.levels or 2**self.bits) - 1
-        zero = round(-node.low / step)
-        if zero * step != -node.low:
+        zero = _zero(node.low, step)
+        if node.step is not None and zero * step != -node.low:
             raise OnebitError(f"its lowest value {node.low} is no multiple of its step {step}")
         spread = self._chain_reach(chain) if chain.deviation is None else STREAM_DEVIATIONS * chain.deviation
         mean, multiplier, offset = norm_constants(chain, spread, source.step, step, zero, limit)
