@@ -42,14 +42,16 @@ def graph_of(*nodes: Node, shape: tuple[int, int, int] = (2, 7, 6)) -> Graph:
 
 
 def last_map(graph: Graph, images: NDArray[np.uint8] = IMAGES) -> Tensor:
-    """What the last node computes, [N, C, H, W], of the shape that the graph says."""
+    """What the last node computes, [N, C, H, W], of the shape that the graph says. A mean makes logits out of it."""
+    end = len(graph.nodes) - 1
+    graph.add(Mean("logits", (end,)))
     seen: dict[int, NDArray[np.float32]] = {}
     out = run(graph, images, watch=lambda i, x: seen.__setitem__(i, x))
     assert list(seen) == list(range(len(graph.nodes)))
     for x, (channels, height, width) in zip(seen.values(), graph.shapes, strict=True):
         assert x.dtype == np.float32 and x.shape == (len(images), height, width, channels)
-    np.testing.assert_array_equal(out, seen[len(seen) - 1].reshape(len(images), -1))
-    return torch.from_numpy(seen[len(seen) - 1].copy()).permute(0, 3, 1, 2)
+    np.testing.assert_array_equal(out, seen[end + 1][:, 0, 0])
+    return torch.from_numpy(seen[end].copy()).permute(0, 3, 1, 2)
 
 
 def centred() -> list[Node]:
@@ -154,8 +156,8 @@ def test_add_and_mean_and_values_read_twice() -> None:
     twice = graph_of(*centred(), Add("double", (1, 1)), Add("sum", (0, 2)), Mean("mean", (3,)))
     expected = (torch.from_numpy(IMAGES).float() + 2 * x).mean((2, 3), keepdim=True)
     torch.testing.assert_close(last_map(twice), expected, rtol=1e-6, atol=1e-5)
-    assert twice.shapes[-1] == (2, 1, 1)
-    assert twice.users(1) == [2] and twice.users(0) == [1, 3] and twice.users(4) == []
+    assert twice.shapes[4] == (2, 1, 1)
+    assert twice.users(1) == [2] and twice.users(0) == [1, 3] and twice.users(4) == [5]
 
 
 def test_a_residual_network_keeps_its_stream() -> None:
