@@ -184,7 +184,7 @@ def run(graph: Graph, images: NDArray[np.uint8], watch: Watch | None = None) -> 
         for j in node.inputs:
             if last[j] == i:
                 values.pop(j, None)
-    return values[len(graph.nodes) - 1].reshape(len(images), -1)
+    return values[len(graph.nodes) - 1].reshape(len(images), graph.shapes[-1][0])
 
 
 def _compute(node: Node, inputs: list[NDArray[Any]]) -> NDArray[Any]:
@@ -207,7 +207,7 @@ def _compute(node: Node, inputs: list[NDArray[Any]]) -> NDArray[Any]:
         patches = windows(x, kernel, node.stride, node.padding, 0)
         signs = np.where(node.bits, np.float32(1), np.float32(-1)).reshape(len(node.bits), -1)
         flat = np.ascontiguousarray(patches).reshape(-1, signs.shape[1])
-        return (flat @ signs.T * np.float32(node.scale)).reshape(*patches.shape[:3], -1)
+        return (flat @ signs.T * np.float32(node.scale)).reshape(*patches.shape[:3], len(signs))
     if isinstance(node, Average):
         total = windows(x, node.kernel, node.stride, node.padding, 0).sum((3, 4))
         divisor = covered((x.shape[1], x.shape[2]), node.kernel, node.stride, node.padding)
