@@ -16,7 +16,8 @@ import torch
 from onebit.networks import Network, build
 from onebit.packed import graph as g
 from onebit.packed import program as p
-from onebit.packed.lower import lower, measure, needs_ranges
+from onebit.packed.lower import lower, needs_ranges
+from onebit.packed.ranges import Seen, measure
 from onebit.packed.trace import trace
 from support.lowering import Result, compared, graph_compared, pictures, settled
 
@@ -157,7 +158,7 @@ def test_no_pictures_are_needed_where_batch_norms_tell_all() -> None:
 def test_ranges_change_nothing_where_batch_norms_tell_all() -> None:
     net = settled(build(Network(depth=8, width=0.5), classes=10, channels=3, size=16), pictures(32, 3, 16))
     graph = trace(net, channels=3, size=16)
-    wild = dict.fromkeys(range(len(graph.nodes)), 1e-3)
+    wild = dict.fromkeys(range(len(graph.nodes)), Seen(1e-3, {8: 64.0, 4: 64.0}))
     assert same(lower(graph).program, lower(graph, ranges=wild).program)
 
 

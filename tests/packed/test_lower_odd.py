@@ -16,7 +16,8 @@ from onebit.errors import OnebitError
 from onebit.networks.activations import QuantizedActivation, ShiftedReLU
 from onebit.packed import graph as g
 from onebit.packed import reference
-from onebit.packed.lower import lower, measure, needs_ranges
+from onebit.packed.lower import lower, needs_ranges
+from onebit.packed.ranges import measure
 from onebit.packed.trace import trace
 from support.lowering import Result, compared, pictures, settled
 
@@ -406,14 +407,3 @@ def test_other_widths_of_activations_are_refused() -> None:
     graph = trace(binarize(nn.Sequential(stem(), bn(8), head(8))), channels=3, size=12)
     with pytest.raises(OnebitError, match=r"^bits 6 is not offered: activations have 8 or 4$"):
         lower(graph, bits=6)
-
-
-def test_ranges_are_of_every_node_over_all_pictures() -> None:
-    net = settled(binarize(nn.Sequential(stem(), bn(8), head(8))), pictures(8, 3, 12))
-    graph = trace(net, channels=3, size=12)
-    images = pictures(20, 3, 12, 1)
-    seen: list[dict[int, Any]] = [{}, {}]
-    g.run(graph, images[:16], seen[0].__setitem__)
-    g.run(graph, images[16:], seen[1].__setitem__)
-    ranges = measure(graph, images, batch=16)
-    assert ranges == {i: max(float(np.abs(part[i]).max()) for part in seen) for i in range(len(graph.nodes))}

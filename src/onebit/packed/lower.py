@@ -1,7 +1,7 @@
 """From real numbers to integers: a graph becomes a program.
 
 All constants follow from the batch-norms' moments and the scales of the weights. Only where an activation has no
-batch-norm before it are ranges needed that pictures must show (`measure`). The choices:
+batch-norm before it are ranges needed that pictures must show (`ranges.measure`). The choices:
 
 - Activations have the step 2^-5 at 8 bits and 2^-2 at 4: behind a batch-norm every channel has deviation 1, so that the
   range ends at 8 (4) deviations. A learned batch-norm scales that by its largest gain and offset, to the nearest power of 2
@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
 from onebit.packed import graph as g
@@ -31,11 +30,10 @@ from onebit.packed.chain import Chain, chain_before, of_pixels
 from onebit.packed.constants import logit_constants, mean_constants, norm_constants, power, shifted, whole
 from onebit.packed.patches import covered
 from onebit.packed.pooling import without_means
+from onebit.packed.ranges import DEVIATIONS, Seen, zero_level
 
-DEVIATIONS = {8: 8.0, 4: 4.0}  # of a channel behind its batch-norm, in the range of an activation of so many bits
 STREAM_DEVIATIONS = 16.0  # the heaviest tail seen in trained networks
 MARGIN = 1.25  # over the largest number that calibration pictures showed
-EXPONENTS = range(-10, 9)  # of the steps that `measure` tries
 T = TypeVar("T")
 FIRST_SHIFT = 4  # of the first convolution's sums: its table is finer than the stream by so many bits
 
@@ -50,7 +48,7 @@ class Lowered(NamedTuple):
 def lower(graph: g.Graph, *, bits: int = 8, ranges: Mapping[int, Seen] | None = None) -> Lowered:
     """The integer program of a graph. `bits` (8 or 4) is the width of activations that have none of their own.
 
-    `ranges` are those of `measure`, needed only where an activation follows no batch-norm.
+    `ranges` are those of `ranges.measure`, needed only where an activation follows no batch-norm.
     Raises OnebitError that names the layer which cannot be expressed, and why.
     """
     if bits not in DEVIATIONS:
@@ -67,50 +65,6 @@ def needs_ranges(graph: g.Graph) -> bool:
     except OnebitError:  # for another reason, which `lower` will tell
         return False
     return False
-
-
-class Seen(NamedTuple):
-    """What pictures showed of a node: its largest size, and of an activation the best step for each width in bits."""
-
-    largest: float
-    steps: Mapping[int, float]
-
-
-def measure(graph: g.Graph, images: NDArray[np.uint8], batch: int = 16) -> dict[int, Seen]:
-    """What pictures uint8 [N, C, H, W] show of every node, computed in float32.
-
-    The best step of an activation is the power of 2 with the least squared error: without batch-norms some numbers are
-    far larger than nearly all others, and to cut those off costs less than coarse steps for all.
-    """
-    largest = np.zeros(len(graph.nodes))
-    errors: dict[int, NDArray[np.float64]] = {}  # node -> [width, exponent]
-
-    def watch(i: int, x: NDArray[np.float32]) -> None:
-        largest[i] = max(largest[i], float(np.abs(x).max()))
-        node = graph.nodes[i]
-        if isinstance(node, g.Activation) and node.step is None:
-            errors[i] = errors.get(i, 0.0) + np.array(
-                [[_quantisation_error(x, node.low, 2.0**e, bits) for e in EXPONENTS] for bits in DEVIATIONS]
-            )
-
-    for start in range(0, len(images), batch):
-        g.run(graph, images[start : start + batch], watch)
-    best = {i: dict(zip(DEVIATIONS, 2.0 ** np.array(EXPONENTS)[e.argmin(1)], strict=True)) for i, e in errors.items()}
-    return {i: Seen(float(size), best.get(i, {})) for i, size in enumerate(largest)}
-
-
-def _quantisation_error(x: NDArray[np.float32], low: float, step: float, bits: int) -> float:
-    """The sum of squares by which levels of `step` differ from x; too large where half of them would be below 0."""
-    zero, levels = _zero(low, step), 2**bits
-    if zero > levels // 2:
-        return math.inf
-    q = np.clip(np.floor(x * np.float32(1 / step) + np.float32(0.5)), -zero, levels - 1 - zero)
-    return float(np.square(q * np.float32(step) - x).sum(dtype=np.float64))
-
-
-def _zero(low: float, step: float) -> int:
-    """The level that stands for 0, where the lowest one stands for `low` (or for 0, if the step is larger than that)."""
-    return int(-low // step)
 
 
 class _RangeUnknown(OnebitError):
@@ -376,7 +330,7 @@ class _Lowering:
             )
         source = self.stored[chain.source]
         limit = (node.levels or 2**self.bits) - 1
-        zero = _zero(node.low, step)
+        zero = zero_level(node.low, step)
         if node.step is not None and zero * step != -node.low:
             raise OnebitError(f"its lowest value {node.low} is no multiple of its step {step}")
         spread = self._chain_reach(chain) if chain.deviation is None else STREAM_DEVIATIONS * chain.deviation
@@ -435,6 +389,10 @@ class _Lowering:
         zero, top = self._extent(source.at)
         bound = channels * height * width * max(top - zero, zero)
         shift, fraction, a, b = logit_constants(gain, offset, bound)
+        if 0 < (largest := int(np.abs(a).max())) < 1 << 7:
+            self.notes.append(
+                f"layer {conv.name!r}: logits are so small that rounding changes them by {50 / largest:.1g} %; divide them by less"
+            )
         self._emit(p.Logits(source.at, p.pack_bits(conv.bits), kernel, shift, a, b, fraction))
 
     def _extent(self, at: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from onebit.packed import author, calibration, file, lower, reference
 from onebit.packed.file import Packed
 from onebit.packed.graph import Graph
 from onebit.packed.program import Logits, Program
+from onebit.packed.ranges import measure
 from onebit.packed.trace import trace
 from onebit.recipe import TABLES, Recipe
 from onebit.train.evaluate import load_data, load_model, run_root
@@ -106,7 +107,7 @@ def pack_graph(
     ranges = None
     if lower.needs_ranges(graph):
         seen = take(source, RANGE_PICTURES)
-        ranges = lower.measure(graph, seen[0]) if seen else None
+        ranges = measure(graph, seen[0]) if seen else None
     program, notes = lower.lower(graph, bits=bits, ranges=ranges)
     macs = sum(program.macs(i) for i, _ in program.convolutions())
     found = take(source, int(np.clip(EFFORT / macs, FEWEST, MOST)))
