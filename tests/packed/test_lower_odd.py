@@ -403,6 +403,15 @@ def test_pixels_that_are_read_in_two_ways_are_refused() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("divisor", "noted"), [(10, False), (100_000, True)])
+def test_logits_that_are_too_small_for_their_integers_are_noted(divisor: int, noted: bool) -> None:
+    net = nn.Sequential(stem(), bn(8), head(8), Net(lambda n, x: x / divisor))
+    notes = lower(trace(settled(binarize(net), pictures(64, 3, 12), 4), channels=3, size=12)).notes
+    assert [note.startswith("layer '2.0': logits are so small that rounding changes them by") for note in notes] == [
+        True
+    ] * noted
+
+
 def test_other_widths_of_activations_are_refused() -> None:
     graph = trace(binarize(nn.Sequential(stem(), bn(8), head(8))), channels=3, size=12)
     with pytest.raises(OnebitError, match=r"^bits 6 is not offered: activations have 8 or 4$"):

@@ -47,17 +47,22 @@ def open_split(
     model: Model, path: Path, data: str | None, root: Path | None, images: int | None
 ) -> tuple[Arrays | Files, str, str | None]:
     """The pictures to test `model` on, the name of their set, and a note where its class names differ."""
-    channels, size, _ = model.shape
+    if images is not None and images < 1:
+        raise OnebitError(f"images {images}: test at least one")
+    channels, size, width = model.shape
+    if size != width:
+        raise OnebitError(f"{path}: takes pictures of {size}x{width}, data sets hold square ones; use onebit.load")
     name = data or model.about.get("data")
     if not name:
         raise OnebitError(f"{path}: does not say what it was trained on; name a data set with --data")
     if name not in catalog.ENTRIES and Path(name).is_dir():
         name, root = "folder", Path(name)
     dataset = catalog.load(name, root, size=size, grey=channels == 1)
-    if len(dataset.classes) != len(model.classes) or dataset.channels != channels:
+    if (len(dataset.classes), dataset.channels, dataset.size) != (len(model.classes), channels, size):
         raise OnebitError(
-            f"{path}: takes {channels} channels and knows {len(model.classes)} classes, but {dataset.name} has "
-            f"{dataset.channels} and {len(dataset.classes)}; name the data set that it was trained for with --data"
+            f"{path}: takes pictures of {channels}x{size}x{size} (channels, height, width) and knows {len(model.classes)} "
+            f"classes, but {dataset.name} has {dataset.channels}x{dataset.size}x{dataset.size} and {len(dataset.classes)}; "
+            "name the data set that it was trained for with --data"
         )
     test, note = aligned(dataset, model.classes)
     return test.take(np.arange(len(test))[:images]), dataset.name, note

@@ -389,9 +389,10 @@ class _Lowering:
         zero, top = self._extent(source.at)
         bound = channels * height * width * max(top - zero, zero)
         shift, fraction, a, b = logit_constants(gain, offset, bound)
-        if 0 < (largest := int(np.abs(a).max())) < 1 << 7:
+        if gain.any() and (largest := int(np.abs(a).max())) < 1 << 7:
+            change = 50 / max(largest, 0.5)
             self.notes.append(
-                f"layer {conv.name!r}: logits are so small that rounding changes them by {50 / largest:.1g} %; divide them by less"
+                f"layer {conv.name!r}: logits are so small that rounding changes them by {change:.1g} %; divide them by less"
             )
         self._emit(p.Logits(source.at, p.pack_bits(conv.bits), kernel, shift, a, b, fraction))
 

@@ -67,14 +67,18 @@ class Model:
         if layout not in ("NHWC", "NCHW"):
             raise OnebitError(f"layout {layout!r} is unknown: NHWC or NCHW")
         given = np.asarray(images)
-        if given.ndim == 3 and channels == 1:
-            given = given[..., None] if layout == "NHWC" else given[:, None]
         if given.dtype != np.uint8:
             raise OnebitError(f"pictures are {given.dtype}; give raw pixels 0..255 as uint8, without any normalisation")
+        if channels == 1 and given.shape[1:] == (height, width):
+            given = given[..., None] if layout == "NHWC" else given[:, None]
         want = {"NHWC": (height, width, channels), "NCHW": (channels, height, width)}
         if given.ndim != 4 or given.shape[1:] != want[layout]:
             other = "NCHW" if layout == "NHWC" else "NHWC"
-            remedy = f"; say layout={other!r}" if given.ndim == 4 and given.shape[1:] == want[other] else ""
+            remedy = ""
+            if given.shape[1:] == want[other]:
+                remedy = f"; say layout={other!r}"
+            elif given.shape in (want[layout], (height, width)):
+                remedy = "; a single picture is a stack of one: picture[None]"
             raise OnebitError(
                 f"pictures have shape {given.shape}, the model takes [N, {', '.join(map(str, want[layout]))}] ({layout}){remedy}"
             )
