@@ -68,7 +68,7 @@ def test_the_first_pictures_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("images", [0, -5])
 def test_no_pictures_are_refused(path: Path, images: int) -> None:
-    with pytest.raises(OnebitError, match=f"^images {images}: test at least one$"):
+    with pytest.raises(OnebitError, match=f"^images {images}: that leaves no test picture; test at least one$"):
         evaluate(path, images=images)
 
 

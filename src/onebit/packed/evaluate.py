@@ -48,7 +48,7 @@ def open_split(
 ) -> tuple[Arrays | Files, str, str | None]:
     """The pictures to test `model` on, the name of their set, and a note where its class names differ."""
     if images is not None and images < 1:
-        raise OnebitError(f"images {images}: test at least one")
+        raise OnebitError(f"images {images}: that leaves no test picture; test at least one")
     channels, size, width = model.shape
     if size != width:
         raise OnebitError(f"{path}: takes pictures of {size}x{width}, data sets hold square ones; use onebit.load")
