@@ -60,9 +60,9 @@ def open_split(
     dataset = catalog.load(name, root, size=size, grey=channels == 1)
     if (len(dataset.classes), dataset.channels, dataset.size) != (len(model.classes), channels, size):
         raise OnebitError(
-            f"{path}: takes pictures of {channels}x{size}x{size} (channels, height, width) and knows {len(model.classes)} "
-            f"classes, but {dataset.name} has {dataset.channels}x{dataset.size}x{dataset.size} and {len(dataset.classes)}; "
-            "name the data set that it was trained for with --data"
+            f"{path}: takes {channels} channels and knows {len(model.classes)} classes of pictures of {size}x{size}, but "
+            f"{dataset.name} has {dataset.channels} and {len(dataset.classes)} of {dataset.size}x{dataset.size}; name the "
+            "data set that it was trained for with --data"
         )
     test, note = aligned(dataset, model.classes)
     return test.take(np.arange(len(test))[:images]), dataset.name, note
