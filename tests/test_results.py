@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import statistics
 from pathlib import Path
@@ -39,9 +40,32 @@ def test_a_committed_run_is_whole_and_of_a_shipped_recipe(run: Path) -> None:
     assert [line["epoch"] for line in lines] == list(range(1, own.training.epochs + 1))
     assert found["error"] == pytest.approx(100 * found["wrong"] / found["test_images"])
     assert found["cpu"] and found["torch"] and found["seed"] == own.training.seed
-    # what differs from the shipped recipe must be said by --set: the seed alone here
-    assert own == recipe.load(found["recipe"]).replace([f"seed={found['seed']}"])
+    # what differs from the shipped recipe is the seed, or stands with --set on the page, in the command of this run
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    command = next((line for line in page.splitlines() if f"runs/{run.name.rpartition('-s')[0]}-s" in line), "")
+    settings = re.findall(r"--set (\S+)", command)
+    assert own == recipe.load(found["recipe"]).replace([f"seed={found['seed']}", *settings])
     assert "/" not in json.dumps(found).replace("images/s", ""), "a path of one machine"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results" / "packed").glob("*.json")), ids=lambda file: file.stem)
+def test_a_packed_model_keeps_its_promises(file: Path) -> None:
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    assert facts["name"] == file.stem and facts["cpu"] and facts["images"] in (360, 10_000)
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    said = re.findall(r"Not verified: `(.+?)`", page)
+    assert facts["good"] == (file.stem not in said)
+    if facts["good"]:
+        assert (
+            abs(facts["packed_error"] - facts["float_error"]) <= facts["bound"] and facts["rms"] <= facts["rms_bound"]
+        )
+    if (run := ROOT / "results" / file.stem).exists():
+        assert facts["float_error"] == pytest.approx(result(run)["error"], abs=0.021)  # two pictures of 10,000
+    if facts["one_bit_weights"] == 26_737_120:  # 20-10
+        assert facts["bytes"] <= 3_400_000 and facts["agreement"] >= 99.5
+    if "20-1" in file.stem:
+        assert facts["bytes"] <= 42_000
+    assert "/" not in json.dumps(facts), "a path of one machine"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])

@@ -21,7 +21,7 @@ import torch
 from onebit import __version__
 from onebit.cli.progress import counting
 from onebit.data.dataset import Arrays, Files
-from onebit.packed.compare import Progress, compare, score
+from onebit.packed.compare import Progress, activation_bits, compare, score
 from onebit.packed.evaluate import open_split
 from onebit.packed.file import encode
 from onebit.packed.model import load
@@ -73,7 +73,7 @@ def measured(source: Path, mat: bool, work: Path) -> dict[str, Any]:
     return {
         "name": name, "commands": [verb, f"onebit verify {source.name} {name}.onebit"], "data": data, "bytes": count,
         "one_bit_weights": sum(model.program.weights(op) for _, op in model.program.convolutions()),
-        **compare(floats, logits, split.labels).facts(), "temperature": model.temperature,
+        **compare(floats, logits, split.labels, activation_bits(model)).facts(), "temperature": model.temperature,
         "calibration_plain": 100 * tested.calibration_plain, "calibration": 100 * tested.calibration,
         "about": model.about, "cpu": cpu_model(), "torch": str(torch.__version__), "numpy": np.__version__, "onebit": __version__,
     }  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from PIL import Image
 from onebit.data.dataset import Arrays, Files
 from onebit.errors import OnebitError
 from onebit.packed.calibration import calibration_error, softmax
-from onebit.packed.compare import batches, compare, logits_of, score
+from onebit.packed.compare import RMS_BOUNDS, activation_bits, batches, compare, logits_of, score
 from onebit.packed.model import Model
-from support.models import left_or_right
+from onebit.packed.program import Norm, Program
+from support.models import left_or_right, wide
 
 
 def test_a_comparison_by_hand() -> None:
@@ -48,6 +51,25 @@ def test_logits_may_differ_by_three_hundredths_of_their_deviation(noise: float, 
     result = compare(logits, logits + 7 * noise * rng.normal(0, 1, logits.shape), rng.integers(0, 10, 2000))
     assert result.rms == pytest.approx(noise, rel=0.03)
     assert result.good == good
+
+
+def test_four_bits_may_differ_by_more() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (2000, 10))
+    other, labels = logits + 0.06 * rng.normal(0, 1, logits.shape), rng.integers(0, 10, 2000)
+    eight, four = compare(logits, other, labels), compare(logits, other, labels, bits=4)
+    assert eight.rms == four.rms and not eight.good and four.good
+    assert RMS_BOUNDS[4] == pytest.approx(RMS_BOUNDS[8] * 8**0.5, abs=1e-3)
+
+
+def test_the_width_of_activations_is_the_narrowest() -> None:
+    assert activation_bits(Model(left_or_right())) == 8
+    eight = wide(1, Fraction(1, 4), 8)
+    assert activation_bits(Model(eight)) == 8
+    operations = list(eight.program.operations)
+    at = next(i for i, op in enumerate(operations) if isinstance(op, Norm))
+    operations[at] = dataclasses.replace(operations[at], limit=15)  # type: ignore[arg-type]
+    assert activation_bits(Model(eight._replace(program=Program(operations)))) == 4
 
 
 def test_many_answers_that_change_in_one_direction_are_not_good() -> None:

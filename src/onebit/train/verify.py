@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
 from onebit.packed import author, graph
-from onebit.packed.compare import Comparison, Progress, batches, compare
+from onebit.packed.compare import Comparison, Progress, activation_bits, batches, compare
 from onebit.packed.evaluate import open_split
 from onebit.packed.model import load
 from onebit.train.evaluate import load_model, run_root
@@ -54,7 +54,7 @@ def verify(
         raise OnebitError("verify: there is no test picture; give at least one with --images")
     if floats[0].shape[1] != len(model.classes):
         raise OnebitError(f"{checkpoint}: has {floats[0].shape[1]} classes, {packed} has {len(model.classes)}")
-    return compare(np.concatenate(floats), np.concatenate(integers), np.concatenate(labels))
+    return compare(np.concatenate(floats), np.concatenate(integers), np.concatenate(labels), activation_bits(model))
 
 
 def in_floats(checkpoint: Path) -> Callable[[Batch], NDArray[Any]]:
