@@ -31,13 +31,13 @@ NO_TORCH = [
     "onebit.packed.reference",
     "onebit.packed.file",
     "onebit.packed.model",
-    "onebit.packed.patches",
+    "onebit.patches",
     "onebit.packed.calibration",
-    "onebit.packed.graph",
+    "onebit.graph.nodes",
     "onebit.packed.lower",
-    "onebit.packed.inspect",
-    "onebit.packed.predict",
-    "onebit.packed.record",
+    "onebit.examine.inspect",
+    "onebit.examine.predict",
+    "onebit.examine.record",
     "onebit.report.tables",
 ]
 

@@ -21,8 +21,8 @@ import torch
 from onebit import __version__
 from onebit.cli.progress import counting
 from onebit.data.dataset import Arrays, Files
-from onebit.packed.compare import Progress, activation_bits, compare, score
-from onebit.packed.evaluate import open_split
+from onebit.examine.compare import Progress, activation_bits, compare, score
+from onebit.examine.evaluate import open_split
 from onebit.packed.file import encode
 from onebit.packed.model import load
 from onebit.train.evaluate import run_root

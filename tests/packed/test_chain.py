@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 from onebit.packed.chain import Chain, chain_before, of_pixels
 
 CHANNELS = 4

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from onebit.graph import nodes as g
+from onebit.graph.trace import trace
 from onebit.networks import Network, build
-from onebit.packed import graph as g
 from onebit.packed import program as p
 from onebit.packed.lower import lower, needs_ranges
 from onebit.packed.ranges import Seen, measure
-from onebit.packed.trace import trace
 from support.lowering import Result, compared, graph_compared, pictures, settled
 
 ONE_STEP = 1.02  # an average is rounded twice: by its shift, then by its multiplier

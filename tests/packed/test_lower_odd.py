@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from onebit.binary import binarize
 from onebit.errors import OnebitError
+from onebit.graph import nodes as g
+from onebit.graph.trace import trace
 from onebit.networks.activations import QuantizedActivation, ShiftedReLU
-from onebit.packed import graph as g
 from onebit.packed import reference
 from onebit.packed.lower import lower, needs_ranges
 from onebit.packed.ranges import measure
-from onebit.packed.trace import trace
 from support.lowering import Result, compared, pictures, settled
 
 Forward = Callable[[Any, Tensor], Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 from onebit.packed import pooling
 from onebit.packed.lower import lower
 from onebit.packed.pooling import without_means

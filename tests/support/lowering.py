@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from onebit.binary import binary_layers, latent_weight
 from onebit.data.readers import digits
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
+from onebit.graph.trace import trace
 from onebit.packed import program as p
 from onebit.packed import reference
 from onebit.packed.lower import Lowered, _Lowering
-from onebit.packed.trace import trace
 from onebit.train.moments import reestimate
 
 Pictures = NDArray[np.uint8]

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 from onebit.packed.file import Packed
 from onebit.packed.lower import lower
 from onebit.packed.program import Logits, Program, Table, pack_bits

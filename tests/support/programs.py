@@ -16,7 +16,6 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onebit.packed.patches import Padding, output_size
 from onebit.packed.program import (
     INT32,
     TABLE_LIMIT,
@@ -31,6 +30,7 @@ from onebit.packed.program import (
     Value,
     sources,
 )
+from onebit.patches import Padding, output_size
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 CHANNELS = (1, 2, 3, 5, 8, 17)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onebit.packed import author
+from onebit.graph import author
 from onebit.recipe import Network
 
 torch = pytest.importorskip("torch")

@@ -13,8 +13,8 @@ from torch import nn
 from onebit import binarize, recipe
 from onebit.data import catalog
 from onebit.errors import OnebitError
+from onebit.examine.compare import logits_of
 from onebit.packed import file
-from onebit.packed.compare import logits_of
 from onebit.packed.model import Model
 from onebit.train.evaluate import load_model
 from onebit.train.pack import EFFORT, MOST, card, pack, pack_run, take, training_pictures

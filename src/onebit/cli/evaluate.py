@@ -70,7 +70,7 @@ def command(
 
 def _packed(path: Path, name: str | None, root: Path | None, images: int | None) -> dict[str, Any]:
     from onebit.cli.progress import counting
-    from onebit.packed.evaluate import evaluate
+    from onebit.examine.evaluate import evaluate
 
     with counting("testing") as progress:
         return evaluate(path, data=name, root=root, images=images, progress=progress)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from onebit.packed.inspect import Shape, Summary
+    from onebit.examine.inspect import Shape, Summary
 
 PIPED = 100  # columns where no terminal says how many it has
 CLASSES = 20  # names to print
@@ -30,9 +30,9 @@ def command(model: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
+    from onebit.examine.inspect import summary
+    from onebit.examine.predict import find
     from onebit.packed.file import load
-    from onebit.packed.inspect import summary
-    from onebit.packed.predict import find
 
     path = find(model)
     found = summary(load(path), path.stat().st_size)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from onebit.examine.predict import Failure, Prediction
     from onebit.packed.model import Model
-    from onebit.packed.predict import Failure, Prediction
 
 BAR = 30  # cells of a probability of 100 %
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -31,8 +31,8 @@ def command(model: Path, images: tuple[Path, ...], top: int, invert: bool, as_js
     IMAGE is a picture of any size and type, or a folder of them. Pictures are cut and scaled as the model's test pictures
     were. A file that is no picture gives an error line, the others are still done; the exit status is then 2.
     """
+    from onebit.examine.predict import Failure, bright_note, find, predict
     from onebit.packed.model import load
-    from onebit.packed.predict import Failure, bright_note, find, predict
 
     path = find(model)
     network = load(path)

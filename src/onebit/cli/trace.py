@@ -20,9 +20,9 @@ def command(model: Path, image: Path, out: Path, op: int | None, invert: bool) -
     every operation's equation, and trace.json says it to programs. An earlier trace in DIR is replaced, nothing else.
     """
     from onebit.data.pictures import check_fit
+    from onebit.examine.predict import bright_note, find, is_bright, read_picture
+    from onebit.examine.record import record
     from onebit.packed.model import load
-    from onebit.packed.predict import bright_note, find, is_bright, read_picture
-    from onebit.packed.record import record
 
     path = find(model)
     network = load(path)

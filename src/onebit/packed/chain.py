@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 
 
 @dataclass(frozen=True)

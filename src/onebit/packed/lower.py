@@ -24,13 +24,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from onebit.errors import OnebitError
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 from onebit.packed import program as p
 from onebit.packed.chain import Chain, chain_before, of_pixels
 from onebit.packed.constants import logit_constants, mean_constants, norm_constants, power, shifted, whole
-from onebit.packed.patches import covered
 from onebit.packed.pooling import without_means
 from onebit.packed.ranges import DEVIATIONS, Seen, zero_level
+from onebit.patches import covered
 
 STREAM_DEVIATIONS = 16.0  # the heaviest tail seen in trained networks
 MARGIN = 1.25  # over the largest number that calibration pictures showed

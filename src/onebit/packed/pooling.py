@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onebit.packed import graph as g
+from onebit.graph import nodes as g
 
 MOST_WEIGHTS = 1 << 22  # of a layer with repeated weights: half a megabyte
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
-from onebit.packed.patches import Padding, divisors, output_size
+from onebit.patches import Padding, divisors, output_size
 
 Kind = Literal["u8", "i16", "i32"]
 INT16, INT32 = 1 << 15, 1 << 31

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.packed.graph import Activation, Graph, run
+from onebit.graph.nodes import Activation, Graph, run
 
 DEVIATIONS = {8: 8.0, 4: 4.0}  # of a channel behind its batch-norm, in the range of an activation of so many bits
 EXPONENTS = range(-10, 9)  # of the steps that are tried

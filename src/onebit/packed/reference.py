@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
-from onebit.packed.patches import covered, windows
 from onebit.packed.program import Average, Conv, Logits, Max, Norm, Operation, Program, Table, Value, signs, sources
+from onebit.patches import covered, windows
 
 Map = NDArray[np.int32]  # [N, H, W, C] (logits [N, 1, 1, classes]), whatever the width of the value
 

@@ -21,12 +21,13 @@ from onebit.data.augment import Augment
 from onebit.data.dataset import DataSet, Files
 from onebit.data.feed import make_feed
 from onebit.errors import OnebitError
-from onebit.packed import author, calibration, file, lower, reference
+from onebit.graph import author
+from onebit.graph.nodes import Graph
+from onebit.graph.trace import trace
+from onebit.packed import calibration, file, lower, reference
 from onebit.packed.file import Packed
-from onebit.packed.graph import Graph
 from onebit.packed.program import Logits, Program
 from onebit.packed.ranges import measure
-from onebit.packed.trace import trace
 from onebit.recipe import TABLES, Recipe
 from onebit.train.evaluate import load_data, load_model, run_root
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
-from onebit.packed import author, graph
-from onebit.packed.compare import Comparison, Progress, activation_bits, batches, compare
-from onebit.packed.evaluate import open_split
+from onebit.examine.compare import Comparison, Progress, activation_bits, batches, compare
+from onebit.examine.evaluate import open_split
+from onebit.graph import author
+from onebit.graph import nodes as graph
 from onebit.packed.model import load
 from onebit.train.evaluate import load_model, run_root
 

@@ -16,10 +16,10 @@ from torch.nn.utils import parametrize
 
 from onebit.binary import binarize, float_weights
 from onebit.errors import OnebitError
+from onebit.graph import nodes as g
+from onebit.graph.trace import trace
 from onebit.networks import Network, build
 from onebit.networks.activations import QuantizedActivation, ShiftedReLU
-from onebit.packed import graph as g
-from onebit.packed.trace import trace
 
 CONV = nn.Conv2d(2, 2, 1)
 

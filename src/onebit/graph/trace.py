@@ -19,8 +19,8 @@ from torch.nn.utils import parametrize
 
 from onebit.binary import BinaryWeight
 from onebit.errors import OnebitError, reason
-from onebit.packed import graph as g
-from onebit.packed.torch_layers import FUNCTIONS, MIXED, Builder, Map, layer_handler
+from onebit.graph import nodes as g
+from onebit.graph.torch_layers import FUNCTIONS, MIXED, Builder, Map, layer_handler
 
 SUPPORTED = (
     "a packed model is made of Conv2d and Linear (binarized), BatchNorm, ReLU, ShiftedReLU, QuantizedActivation, "

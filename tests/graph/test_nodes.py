@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onebit.errors import OnebitError
-from onebit.networks.activations import QuantizedActivation
-from onebit.packed.graph import (
+from onebit.graph.nodes import (
     Activation,
     Add,
     Affine,
@@ -27,7 +26,8 @@ from onebit.packed.graph import (
     Node,
     run,
 )
-from onebit.packed.patches import Padding
+from onebit.networks.activations import QuantizedActivation
+from onebit.patches import Padding
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (3, 2, 7, 6), np.uint8)  # N, C, H, W

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebit.errors import OnebitError
-from onebit.packed.patches import Padding, covered, divisors, output_size, windows
+from onebit.patches import Padding, covered, divisors, output_size, windows
 
 pairs = st.tuples(st.integers(1, 7), st.integers(1, 7))
 paddings = st.tuples(*[st.integers(0, 4)] * 4)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from onebit.data import catalog
 from onebit.errors import OnebitError
+from onebit.examine.evaluate import evaluate
 from onebit.packed import file
-from onebit.packed.evaluate import evaluate
 from onebit.packed.file import Packed
 from onebit.packed.model import load
 from onebit.packed.program import Logits, Program, Table, pack_bits

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebit.errors import OnebitError
-from onebit.packed import author, graph
+from onebit.graph import author
+from onebit.graph import nodes as graph
 
 torch = pytest.importorskip("torch")
 scipy_io = pytest.importorskip("scipy.io")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from onebit.errors import OnebitError
+from onebit.examine.inspect import Summary, describe, summary
 from onebit.packed.file import Packed, encode
-from onebit.packed.inspect import Summary, describe, summary
 from onebit.packed.program import Average, Conv, Logits, Max, Norm, Program, Table, sources
 from support.models import left_or_right, wide
 from support.programs import programs

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from onebit.binary import latent_weight, layer_scale
 from onebit.errors import OnebitError
+from onebit.graph import nodes as g
 from onebit.networks.activations import QuantizedActivation, ShiftedReLU
-from onebit.packed import graph as g
-from onebit.packed.patches import Padding, output_size
+from onebit.patches import Padding, output_size
 
 Handler = Callable[..., Any]
 NONE: Padding = (0, 0, 0, 0)

@@ -11,7 +11,7 @@ import numpy as np
 from onebit.data import catalog
 from onebit.data.dataset import Arrays, Files, aligned
 from onebit.errors import OnebitError
-from onebit.packed.compare import Progress, logits_of, score
+from onebit.examine.compare import Progress, logits_of, score
 from onebit.packed.model import Model, load
 
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onebit.errors import OnebitError
+from onebit.examine.record import record
 from onebit.packed import reference
 from onebit.packed.file import Packed
 from onebit.packed.model import Model
 from onebit.packed.program import Conv, Logits, Program, sources
-from onebit.packed.record import record
 from support.models import left_or_right, wide
 from support.programs import pictures, programs
 

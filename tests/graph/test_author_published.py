@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from onebit.data import catalog
-from onebit.packed import author, graph
+from onebit.graph import author
+from onebit.graph import nodes as graph
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("ONEBIT_AUTHOR_MODELS"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
-from onebit.packed.patches import Padding, covered, output_size, windows
+from onebit.patches import Padding, covered, output_size, windows
 
 Shape = tuple[int, int, int]  # channels, height, width
 Vector = NDArray[np.float64]

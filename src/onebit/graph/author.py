@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from onebit.data import matfile
 from onebit.data.matfile import Cell, Value
 from onebit.errors import OnebitError, reason
-from onebit.packed.graph import Activation, Add, Average, BatchNorm, Conv, Graph, Input, Mean, Vector
-from onebit.packed.patches import Padding
+from onebit.graph.nodes import Activation, Add, Average, BatchNorm, Conv, Graph, Input, Mean, Vector
+from onebit.patches import Padding
 
 SIZE = 32  # side of the pictures, which no file tells: all are CIFAR networks
 EPSILON = 1e-5
