@@ -86,3 +86,31 @@ def test_training_without_torch_names_the_extra(environment: Path, tmp_path: Pat
     command = [environment / "onebit", "train", "digits", "--out", "run"]
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 2 and "onebit[train]" in refused.stderr
+
+
+ANSWERS = """
+import sys
+import numpy as np
+import onebit
+from onebit.data import catalog
+folder = sys.argv[1]
+model = onebit.load(f"{folder}/digits.onebit")
+images = catalog.load("digits").test.images
+assert np.array_equal(model.integers(images, "NCHW"), np.load(f"{folder}/digits-logits.npy")[:360])
+assert "torch" not in sys.modules
+"""
+
+
+def test_packed_models_answer_without_torch(environment: Path, tmp_path: Path) -> None:
+    """The recorded logits, in an environment that has NumPy and Pillow only."""
+    golden = ROOT / "tests" / "golden"
+    model = golden / "digits.onebit"
+    run(environment / "python", "-I", "-c", ANSWERS, golden, cwd=tmp_path)
+    assert "268,048 one-bit weights" in run(environment / "onebit", "inspect", model, cwd=tmp_path)
+    assert "test error 1.94 % (7 of 360)" in run(environment / "onebit", "evaluate", model, cwd=tmp_path)
+    picture = tmp_path / "grey.png"
+    make = f"from PIL import Image; Image.new('L', (40, 30), 9).save({str(picture)!r})"
+    run(environment / "python", "-c", make, cwd=tmp_path)
+    assert "%" in run(environment / "onebit", "predict", model, picture, "--top", "3", cwd=tmp_path)
+    run(environment / "onebit", "trace", model, picture, "-o", "steps", cwd=tmp_path)
+    assert (tmp_path / "steps" / "trace.json").exists()

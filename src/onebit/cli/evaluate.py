@@ -78,9 +78,12 @@ def _packed(path: Path, name: str | None, root: Path | None, images: int | None)
 
 def _picture(result: dict[str, Any], path: Path) -> Path | None:
     """Draw the confusion matrix, where matplotlib is installed."""
+    from onebit.report.plots import confusion
+
     try:
-        from onebit.report.plots import confusion
-    except ImportError:
+        confusion(
+            result["confusion"], result["classes"], path, title=f"{result['data']}: {result['error']:.2f} % error"
+        )
+    except ModuleNotFoundError:
         return None
-    confusion(result["confusion"], result["classes"], path, title=f"{result['data']}: {result['error']:.2f} % error")
     return path
