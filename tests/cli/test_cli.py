@@ -11,14 +11,8 @@ import pytest
 from PIL import Image
 
 from onebit import recipe
-from onebit.cli import COMMANDS, main
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as done:
-        main([str(a) for a in arguments])
-    printed = capsys.readouterr()
-    return int(done.value.code or 0), printed.out, printed.err
+from onebit.cli import COMMANDS
+from support.command import call
 
 
 def test_help_lists_every_command_without_importing_torch() -> None:
@@ -36,6 +30,10 @@ def test_help_lists_every_command_without_importing_torch() -> None:
         (["train", "digits", "--out", "x", "--set", "widht=2"], "'width'"),
         (["train", "mnist-20-1-1bit", "--out", "x", "--data", "no/such/place"], "no/such/place"),
         (["evaluate", "no-such-run"], "no-such-run"),
+        (["evaluate", "no-such-file.onebit"], "no-such-file.onebit"),
+        (["pack", "no-such-run"], "no-such-run"),
+        (["verify", "no-such-run", "no-such-file"], "no-such-file: cannot be read"),
+        (["import", "no-such-file.mat", "-o", "x"], "no-such-file.mat"),
         (["resume", "no-such-run"], "no-such-run"),
         (["report", "no-such-run"], "no-such-run"),
         (["data", "show", "cifar11", "--root", "."], "'cifar10'"),

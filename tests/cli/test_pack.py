@@ -79,25 +79,3 @@ def test_an_author_s_file_is_imported_and_verified(
         assert packed.about["data"] == "cifar100" and layout in packed.about["source"].lower()
     code, said, _ = call(capsys, "import", mat, "-o", out, "--json")
     assert code == 0 and json.loads(said)["one_bit_weights"] > 1000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["pack", "no-such-run"], "no-such-run"),
-        (["verify", "no-such-run", "no-such-file"], "no-such-file: cannot be read"),
-        (["evaluate", "no-such-file.onebit"], "no-such-file.onebit"),
-        (["import", "no-such-file.mat", "-o", "x"], "no-such-file.mat"),
-    ],
-)
-def test_mistakes_get_one_clear_line(
-    arguments: list[str],
-    words: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, _, err = call(capsys, *arguments)
-    assert code == 2 and words in err and "Traceback" not in err
-    assert list(tmp_path.iterdir()) == []
