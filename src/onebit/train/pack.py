@@ -93,7 +93,7 @@ def pack(
     Raises OnebitError that names the layer which a packed model cannot express, and why.
 
     >>> from onebit import binarize
-    >>> net = binarize(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    >>> net = binarize(nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten()))
     >>> pack(net, ["cat", "dog"], channels=1, size=8).packed.classes
     ('cat', 'dog')
     """
