@@ -244,8 +244,8 @@ def _parts(program: Program, file_bytes: int) -> tuple[Part, ...]:
         ),
         Part(
             "table", "input table", "int16", table.values.size, table.values.nbytes,
-            "what each of 256 pixel values becomes in each channel, batch-norm included; 8 bits here would be the largest "
-            "error of the network",
+            "what each of 256 pixel values becomes in each channel, batch-norm included; finer than 8 bits, since "
+            "an error here runs through the whole network",
         ),
         Part(
             "averages", "pooling: shifts, multipliers", "int16", 2 * averages, 4 * averages,

@@ -281,9 +281,10 @@ class Run:
             "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "onebit": __version__, "selected_epoch": self.best.get("epoch"),
         }  # fmt: skip
+        self.folder.save_result(result)  # first: nothing that happens while packing can lose it
         if self.recipe.network.weights == "1bit":
             result["packed_bytes"] = self._pack(result) or costs.packed_bytes
-        self.folder.save_result(result)
+            self.folder.save_result(result)
         self.progress.say(f"test error {final.error:.2f} % ({final.wrong} of {final.images}) -> {self.folder.path}")
         return result
 
