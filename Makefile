@@ -28,6 +28,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Touched only after a complete installation, so that an interrupted one is repeated.
 STAMP := $(VENV)/.installed
+SETTINGS := pyproject.toml constraints.txt
+CORE := $(wildcard core/CMakeLists.txt core/cmake/* core/include/*.h core/src/*.[ch] core/src/kernels/*.[ch])
+# Users without a compiler, or with one that fails, get NumPy in place of the C engine. Here a failure is one.
+export ONEBIT_REQUIRE_ENGINE ?= $(if $(shell command -v cc || command -v gcc || command -v clang),1,0)
 
 .PHONY: help setup demo test test-slow test-targets lint types dist clean
 
@@ -36,11 +40,15 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# Where only C sources changed, they are compiled again (what changed of them) and installed.
+$(STAMP): $(SETTINGS) $(CORE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "onebit needs Python >= 3.11; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@set -e; \
-	if $(PYTHON) -c 'import torch' >/dev/null 2>&1; then \
+	if [ -z '$(filter $(SETTINGS),$?)' ]; then \
+	  echo "set-up: compiling the C core"; \
+	  $(BIN)/python -m pip install -q --no-deps -e .; \
+	elif $(PYTHON) -c 'import torch' >/dev/null 2>&1; then \
 	  echo "set-up: keeping the torch of $(PYTHON)"; \
 	  $(PYTHON) -m venv --system-site-packages $(VENV); \
 	  $(BIN)/python -m pip install -q -e '.[dev]'; \
