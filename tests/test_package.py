@@ -30,7 +30,7 @@ NO_TORCH = [
     "onebit.packed.program",
     "onebit.packed.reference",
     "onebit.packed.file",
-    "onebit.packed.model",
+    "onebit.model",
     "onebit.patches",
     "onebit.packed.calibration",
     "onebit.graph.nodes",

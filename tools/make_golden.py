@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.data import catalog
-from onebit.packed.model import load
+from onebit.model import load
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 

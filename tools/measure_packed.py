@@ -24,7 +24,7 @@ from onebit.data.dataset import Arrays, Files
 from onebit.examine.compare import Progress, activation_bits, compare, score
 from onebit.examine.evaluate import open_split
 from onebit.packed.file import encode
-from onebit.packed.model import load
+from onebit.model import load
 from onebit.train.evaluate import run_root
 from onebit.train.pack import import_author, pack_run
 from onebit.train.precision import cpu_model

@@ -16,7 +16,7 @@ _LAZY = {
     "float_weights": "onebit.binary",
     "binary_layers": "onebit.binary",
     "BinaryWeight": "onebit.binary",
-    "load": "onebit.packed.model",
+    "load": "onebit.model",
     "pack": "onebit.train.pack",
 }
 

@@ -1,8 +1,7 @@
-"""The one error type that a user is meant to read."""
+"""The one error type that a user is meant to read, and the one warning."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -13,6 +12,10 @@ class OnebitError(Exception):
     """
 
 
+class OnebitWarning(UserWarning):
+    """Something that works, and that the user might want otherwise. The command line prints it as a note."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The remedy for a misspelt name: ``"did you mean 'width'?"`` or the list of known names.
 
@@ -21,6 +24,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["depth", "width"])
     'known: depth, width'
     """
+    import difflib  # here: loading a model should import little
+
     names = [str(k) for k in known]
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     if close:

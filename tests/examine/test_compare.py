@@ -17,8 +17,8 @@ from PIL import Image
 from onebit.data.dataset import Arrays, Files
 from onebit.errors import OnebitError
 from onebit.examine.compare import RMS_BOUNDS, activation_bits, batches, compare, logits_of, score
+from onebit.model import Model
 from onebit.packed.calibration import calibration_error, softmax
-from onebit.packed.model import Model
 from onebit.packed.program import Norm, Program
 from support.models import left_or_right, wide
 

@@ -14,9 +14,9 @@ from PIL import Image
 from onebit.data import catalog
 from onebit.errors import OnebitError
 from onebit.examine.evaluate import evaluate
+from onebit.model import load
 from onebit.packed import file
 from onebit.packed.file import Packed
-from onebit.packed.model import load
 from onebit.packed.program import Logits, Program, Table, pack_bits
 from support.models import left_or_right
 

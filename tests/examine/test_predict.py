@@ -11,7 +11,7 @@ from PIL import Image
 from onebit.data.pictures import fitted
 from onebit.errors import OnebitError
 from onebit.examine.predict import BATCH, Failure, Prediction, find, is_bright, predict, read_picture
-from onebit.packed.model import Model
+from onebit.model import Model
 from support.models import left_or_right
 
 

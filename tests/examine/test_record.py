@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from onebit.errors import OnebitError
 from onebit.examine.record import record
+from onebit.model import Model
 from onebit.packed import reference
 from onebit.packed.file import Packed
-from onebit.packed.model import Model
 from onebit.packed.program import Conv, Logits, Program, sources
 from support.models import left_or_right, wide
 from support.programs import pictures, programs

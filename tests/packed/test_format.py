@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onebit.model import Model
 from onebit.packed import file, reference
-from onebit.packed.model import Model
 from onebit.packed.program import Average, Conv, Logits, Max, Norm, Operation, Table, pack_bits
 from support.packed_files import PICTURE, example
 

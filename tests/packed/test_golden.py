@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onebit.data import catalog
+from onebit.model import Model, load
 from onebit.packed import file
-from onebit.packed.model import Model, load
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 NAMES = ("digits", "cifar10-20-1")

@@ -15,8 +15,8 @@ from onebit import binarize, recipe
 from onebit.data import catalog
 from onebit.errors import OnebitError
 from onebit.examine.compare import logits_of
+from onebit.model import Model
 from onebit.packed import file
-from onebit.packed.model import Model
 from onebit.train import pack as module
 from onebit.train.evaluate import load_model
 from onebit.train.pack import EFFORT, MOST, card, pack, pack_run, take, training_pictures

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from onebit.examine.predict import Failure, Prediction
-    from onebit.packed.model import Model
+    from onebit.model import Model
 
 BAR = 30  # cells of a probability of 100 %
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -32,7 +32,7 @@ def command(model: Path, images: tuple[Path, ...], top: int, invert: bool, as_js
     were. A file that is no picture gives an error line, the others are still done; the exit status is then 2.
     """
     from onebit.examine.predict import Failure, bright_note, find, predict
-    from onebit.packed.model import load
+    from onebit.model import load
 
     path = find(model)
     network = load(path)

@@ -22,7 +22,7 @@ def command(model: Path, image: Path, out: Path, op: int | None, invert: bool) -
     from onebit.data.pictures import check_fit
     from onebit.examine.predict import bright_note, find, is_bright, read_picture
     from onebit.examine.record import record
-    from onebit.packed.model import load
+    from onebit.model import load
 
     path = find(model)
     network = load(path)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onebit.data.dataset import Arrays, Files
 from onebit.data.pictures import fitted
 from onebit.errors import OnebitError
+from onebit.model import Model
 from onebit.packed.calibration import calibration_error, softmax
-from onebit.packed.model import Model
 from onebit.packed.program import Norm
 
 # Of the difference of the logits, in their deviations, by the width of activations. Rounding moves an activation by a whole

@@ -12,7 +12,7 @@ from onebit.data import catalog
 from onebit.data.dataset import Arrays, Files, aligned
 from onebit.errors import OnebitError
 from onebit.examine.compare import Progress, logits_of, score
-from onebit.packed.model import Model, load
+from onebit.model import Model, load
 
 
 def evaluate(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from onebit.data.pictures import border, check_fit, expand, fitted
 from onebit.errors import OnebitError
+from onebit.model import Model
 from onebit.packed.calibration import softmax
-from onebit.packed.model import Model
 
 PACKED = "model.onebit"  # the packed file of a run folder
 BRIGHT = 127.5  # the middle of 0..255

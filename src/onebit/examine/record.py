@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from onebit import __version__
 from onebit.errors import OnebitError, reason
 from onebit.examine.inspect import constants, describe
+from onebit.model import Model
 from onebit.packed import reference
 from onebit.packed.calibration import softmax
-from onebit.packed.model import Model
 from onebit.packed.program import Average, Conv, Logits, Max, Norm, Program, Table, sources
 
 FORMAT = "onebit trace 1"

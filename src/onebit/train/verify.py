@@ -15,7 +15,7 @@ from onebit.examine.compare import Comparison, Progress, activation_bits, batche
 from onebit.examine.evaluate import open_split
 from onebit.graph import author
 from onebit.graph import nodes as graph
-from onebit.packed.model import load
+from onebit.model import load
 from onebit.train.evaluate import load_model, run_root
 
 Batch = NDArray[np.uint8]

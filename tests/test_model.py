@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 
 import onebit
+from onebit.engine import library
 from onebit.errors import OnebitError
+from onebit.model import Model
 from onebit.packed import file, reference
 from onebit.packed.file import Packed
-from onebit.packed.model import Model
 from onebit.packed.program import Program
 from support.models import left_or_right
 
@@ -141,3 +144,74 @@ def test_a_single_grey_picture_is_refused_with_the_remedy(shape: tuple[int, ...]
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(OnebitError, match=r"^layout 'HWCN' is unknown: NHWC or NCHW$"):
         model().logits(pictures(2, 4, 6, 3), "HWCN")  # type: ignore[arg-type]
+
+
+def test_the_reference_may_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "toy.onebit"
+    file.save(path, left_or_right(1, 4, 6))
+    x = pictures(5, 4, 6)
+    slow = onebit.load(path, isa="reference")
+    assert slow.engine is None
+    np.testing.assert_array_equal(onebit.load(path).integers(x), slow.integers(x))
+    monkeypatch.setenv("ONEBIT_ISA", "reference")
+    assert onebit.load(path).engine is None and model().engine is None
+
+
+def test_loading_and_running_imports_little(tmp_path: Path) -> None:
+    """What takes longer to import than a model takes to load is left until it is asked for."""
+    if not library.available():
+        pytest.skip(library.missing())
+    path = tmp_path / "toy.onebit"
+    file.save(path, left_or_right(1, 4, 6))
+    code = f"""
+import sys
+import numpy as np
+before = set(sys.modules)
+import onebit
+model = onebit.load({str(path)!r})
+model.logits(np.zeros((1, 4, 6), np.uint8))
+new = set(sys.modules) - before
+assert not [m for m in new if m.split(".")[0] in ("rich", "click", "PIL", "json", "pathlib", "dataclasses", "difflib")], new
+assert not {{m for m in new if m.startswith("onebit.packed.")}} - {{"onebit.packed.calibration"}}, new
+assert model.classes == ("left", "right")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_file_that_changed_after_it_was_loaded_is_not_mixed_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "toy.onebit"
+    first, second = left_or_right(1, 4, 6, {"data": "one"}), left_or_right(1, 4, 6, {"data": "two"})
+    for change in (lambda: file.save(path, second), path.unlink):
+        file.save(path, first)
+        loaded, kept = onebit.load(path), onebit.load(path)
+        assert len(kept.program.operations) == 2
+        change()
+        assert loaded.about == kept.about == {"data": "one"}
+        assert len(kept.program.operations) == 2
+        if loaded.engine:
+            with pytest.raises(OnebitError, match=r"toy\.onebit: (has changed since it was loaded|cannot be read)"):
+                _ = loaded.program
+
+
+def test_a_relative_path_stays_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.save(tmp_path / "toy.onebit", left_or_right(1, 4, 6))
+    monkeypatch.chdir(tmp_path)
+    loaded = onebit.load("toy.onebit")
+    monkeypatch.chdir("/")
+    assert loaded.program.classes == 2
+
+
+def test_bad_files_are_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onebit"
+    path.write_bytes(b"no model, but long enough")
+    for isa in (None, "reference"):
+        with pytest.raises(OnebitError, match=r"bad\.onebit: not a valid packed model: its header would have"):
+            onebit.load(path, isa=isa)
+    path.write_bytes(file.encode(*left_or_right())[:-1])
+    with pytest.raises(OnebitError, match=r"bad\.onebit: not a valid packed model: its checksum does not fit"):
+        onebit.load(path)
+    with open(path, "wb") as sparse:
+        sparse.truncate(1 << 31)
+    with pytest.raises(OnebitError, match=r"bad\.onebit: not a valid packed model: it has 2147483648 bytes"):
+        onebit.load(path)
