@@ -1,0 +1,9 @@
+#include "../table.h"
+#if defined(__wasm_simd128__)
+#include "vector_wasm.h"
+#define OB_KERNELS ob_table_wasm
+#define OB_NAME "wasm"
+#include "table_kernel.h"
+#else
+typedef int ob_no_wasm;
+#endif

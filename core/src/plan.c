@@ -1,0 +1,235 @@
+#include "plan.h"
+
+#include <string.h>
+
+void *ob_take(ob_memory *memory, uint64_t bytes) {
+    const uint64_t at = (memory->used + OB_ALIGNMENT - 1) & ~(uint64_t)(OB_ALIGNMENT - 1);
+    memory->used = at + bytes;
+    return memory->base && memory->used <= memory->size ? memory->base + at : NULL;
+}
+
+int32_t ob_pitch(int32_t width) {
+    if (width <= 32) return width <= 8 ? 8 : width <= 16 ? 16 : 32;
+    return width > 56 && width <= 64 ? 64 : (width + 7) / 8 * 8;
+}
+
+/* The taps of a kernel that a phase has in one direction: at, at + stride, ... */
+static int32_t taps(int32_t kernel, int32_t phase, int32_t stride) {
+    return phase < kernel ? (kernel - phase + stride - 1) / stride : 0;
+}
+
+/* Phase px of the columns: its sections, and the tap that is the centre. */
+static int32_t sections_of(const ob_operation *op, int32_t px, int flat, int32_t *centre) {
+    const int32_t n = taps(op->width, px, op->stride);
+    *centre = px;
+    if (flat) return OB_FLAT;
+    if (n == 3) return *centre += op->stride, OB_CENTRE | OB_LEFT | OB_RIGHT;
+    if (n == 1) return OB_CENTRE;
+    /* Of two, the second if zero may enter from the left at column 0: what it replaces is padding. */
+    if (px + op->stride - op->left < op->stride) return *centre += op->stride, OB_CENTRE | OB_LEFT;
+    return OB_CENTRE | OB_RIGHT;
+}
+
+static int32_t count_of(int32_t sections) { return sections == 7 ? 3 : sections == OB_CENTRE || sections == OB_FLAT ? 1 : 2; }
+
+/* Columns of tiles; the number of them, 0 if a tile has no lane that counts. */
+static int32_t make_columns(const ob_operation *op, const ob_table_layer *l, int flat, ob_column *column) {
+    int32_t count = 0;
+    for (int32_t x = 0; x < l->out_width; count++) {
+        ob_column c = {x, 0, 0};
+        for (int attempt = 0; attempt < 2; attempt++) { /* one lane earlier if lane 0 lacks its neighbour */
+            c.at = x - attempt;
+            int32_t first = 0, last = l->pitch - 1;
+            for (int32_t px = 0; px < op->stride && px < op->width; px++) {
+                int32_t centre;
+                const int32_t sections = sections_of(op, px, flat, &centre);
+                if (flat) {
+                    const int32_t most = l->pitch - taps(op->width, px, op->stride);
+                    if (last > most) last = most;
+                    continue;
+                }
+                if (sections & OB_LEFT && (c.at - 1) * op->stride + centre - op->left >= 0) first = 1;
+                if (sections & OB_RIGHT && (c.at + l->pitch) * op->stride + centre - op->left < l->width)
+                    if (last > l->pitch - 2) last = l->pitch - 2;
+            }
+            c.from = x - c.at;
+            c.to = last + 1 < l->out_width - c.at ? last + 1 : l->out_width - c.at;
+            if (first <= c.from && c.from < c.to) break;
+            if (attempt) return 0;
+        }
+        if (column) column[count] = c;
+        x = c.at + c.to;
+    }
+    return count;
+}
+
+typedef struct span {
+    int32_t most;   /* largest number of a lane less the smallest, over all planes */
+    int32_t planes; /* 1 or 2 */
+} span;
+
+static span span_of(const ob_value *v) {
+    if (v->type == OB_U8) return (span){v->high - v->low > 0 ? v->high - v->low : 1, 1};
+    return (span){255, 2};
+}
+
+/* What a chunk's lanes can be below 0, for each of its channels. */
+static int32_t below(const ob_value *v, ob_plane plane) {
+    return plane == OB_PLANE_BYTE ? v->zero - v->low : plane == OB_PLANE_HIGH ? 128 : 0;
+}
+
+/* The layer's cost in cycles, roughly: two loads a cycle, a store a cycle. */
+static double cost(const ob_operation *op, const ob_table_layer *l, int flat, const ob_table_kernels *kernels, span s,
+                   int32_t groups) {
+    const int32_t all = (l->channels + l->bits - 1) / l->bits, chunks = (all + groups - 1) / groups;
+    const double vectors = l->strip / kernels->lanes, slots = l->outputs + l->extra;
+    double total = 0;
+    for (int32_t py = 0; py < op->stride && py < op->height; py++)
+        for (int32_t px = 0; px < op->stride && px < op->width; px++) {
+            int32_t centre;
+            const int32_t sections = sections_of(op, px, flat, &centre), rows = taps(op->height, py, op->stride);
+            const double entries = (double)rows * taps(op->width, px, op->stride) * all;
+            const double entry = (double)(l->rows + rows - 1) * l->pitch / kernels->lanes;
+            total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 3;
+            total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + 2.0) + 4));
+        }
+    return (total * s.planes + slots * vectors * 6) * l->tile_rows * l->columns;
+}
+
+/* Do tables of so many channels and groups fit: the cache, 16 bits of an offset, 16 bits of a sum? */
+static int fits(const ob_operation *op, const ob_table_layer *l, int flat, const ob_table_kernels *kernels, span s,
+                int32_t groups) {
+    int32_t rows = 0, columns = 0; /* the largest phase's */
+    rows = taps(op->height, 0, op->stride);
+    columns = taps(op->width, 0, op->stride);
+    const int64_t lanes = (int64_t)(l->rows + rows - 1) * l->pitch + (flat ? columns : 0) + kernels->lanes;
+    const int64_t sums = (int64_t)rows * columns * groups * l->bits;
+    return lanes * 2 <= OB_TABLE_LANES / OB_TABLE_BITS && (lanes * 2 << l->bits) * groups <= OB_TABLE_BYTES &&
+           sums * s.most < 65536 && (int64_t)rows * columns * groups < 4096;
+}
+
+int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kernels *kernels, ob_table_layer *layer) {
+    const span s = span_of(source);
+    const int flat = taps(op->width, 0, op->stride) > 3;
+    double best = 0;
+    if ((uint64_t)op->row_bytes * 8 * (uint64_t)(op->value.channels + 2) > UINT32_MAX) return 0;
+    ob_table_layer l = {0};
+    l.channels = source->channels, l.height = source->height, l.width = source->width;
+    l.outputs = op->value.channels, l.out_height = op->value.height, l.out_width = op->value.width;
+    l.stride = op->stride, l.top = op->top, l.zero = source->zero;
+    l.extra = below(source, s.planes == 2 ? OB_PLANE_HIGH : OB_PLANE_BYTE) > 0 ? 2 : 1;
+    l.shift = op->shift, l.has_base = op->base >= 0;
+    for (l.pitch = 8; l.pitch <= 64; l.pitch *= 2)
+        for (l.strip = 16; l.strip <= kernels->strip; l.strip *= 2) {
+            if (l.strip < kernels->lanes || l.strip < l.pitch || (l.strip < kernels->strip && l.pitch != 8)) continue;
+            if (l.out_width > 64 && l.pitch < 32) continue;
+            l.rows = l.strip / l.pitch;
+            l.tile_rows = (l.out_height + l.rows - 1) / l.rows;
+            l.columns = make_columns(op, &l, flat, NULL);
+            if (!l.columns) continue;
+            for (l.bits = 1; l.bits <= OB_TABLE_BITS; l.bits++)
+                for (int32_t groups = 1; groups <= OB_TABLE_GROUPS; groups++) {
+                    if (!fits(op, &l, flat, kernels, s, groups)) continue;
+                    const double c = cost(op, &l, flat, kernels, s, groups);
+                    if (best > 0 && c >= best) continue;
+                    best = c;
+                    *layer = l;
+                    layer->chunks = groups; /* until ob_plan_memory counts them */
+                }
+        }
+    return best > 0;
+}
+
+/* Up to 32 bits of a row from bit `at` on. */
+static uint32_t bits_of_row(const uint8_t *row, int32_t row_bytes, int32_t at) {
+    uint64_t w = 0;
+    const int32_t byte = at >> 3, left = row_bytes - byte;
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (left >= 8) {
+        memcpy(&w, row + byte, 8);
+        return (uint32_t)(w >> (at & 7));
+    }
+#endif
+    for (int32_t i = 0; i < 5 && i < left; i++) w |= (uint64_t)row[byte + i] << 8 * i;
+    return (uint32_t)(w >> (at & 7));
+}
+
+/* The offsets of one chunk: for each output, the extra ones first, each section, each tap and each group. */
+static void make_offsets(const ob_operation *op, const ob_table_layer *l, const ob_chunk *c, int32_t px,
+                         uint16_t *offset) {
+    const int flat = c->sections == OB_FLAT;
+    const int32_t rows = taps(op->height, c->phase_y, op->stride);
+    const int32_t columns = flat ? taps(op->width, px, op->stride) : count_of(c->sections);
+    const int32_t count = l->channels - c->channel < c->groups * l->bits ? l->channels - c->channel : c->groups * l->bits;
+    const uint32_t all = (uint32_t)((uint64_t)-1 >> (64 - count)), one = ((uint32_t)1 << l->bits) - 1;
+    int32_t centre;
+    sections_of(op, px, flat, &centre);
+    /* taps of the sections: centre, left, right */
+    int32_t tap[3] = {centre, centre, centre};
+    if (c->sections & OB_LEFT) tap[1] = centre - op->stride;
+    if (c->sections & OB_RIGHT) tap[columns - 1] = centre + op->stride;
+    for (int32_t n = -l->extra; n < l->outputs; n++) {
+        const uint8_t *row = op->rows + (size_t)(n < 0 ? 0 : n) * (size_t)op->row_bytes;
+        for (int32_t x = 0; x < columns; x++)
+            for (int32_t y = 0; y < rows; y++) {
+                const int32_t r = c->phase_y + y * op->stride, q = flat ? px + x * op->stride : tap[x];
+                const uint32_t set = n == -l->extra ? ~(uint32_t)0
+                                     : n < 0        ? 0
+                                                    : bits_of_row(row, op->row_bytes, (r * op->width + q) * l->channels + c->channel);
+                uint32_t w = set & all, at = (uint32_t)(y * l->pitch + (flat ? x : 0)) * 2;
+                for (int32_t i = 0; i < c->groups; i++, w >>= l->bits, at += (uint32_t)c->entry << l->bits)
+                    *offset++ = (uint16_t)(at + (w & one) * (uint32_t)c->entry);
+            }
+    }
+}
+
+void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_table_kernels *kernels,
+                    ob_table_layer *l, ob_memory *memory) {
+    const span s = span_of(source);
+    const int flat = taps(op->width, 0, op->stride) > 3;
+    const int32_t groups = l->chunks, all = (l->channels + l->bits - 1) / l->bits, parts = (all + groups - 1) / groups;
+    const int32_t high = op->stride < op->height ? op->stride : op->height;
+    const int32_t wide = op->stride < op->width ? op->stride : op->width;
+    l->chunks = parts * high * wide * s.planes;
+    l->high_chunks = s.planes == 2 ? l->chunks / 2 : 0;
+    ob_chunk *chunk = ob_take(memory, (uint64_t)l->chunks * sizeof *chunk);
+    ob_column *column = ob_take(memory, (uint64_t)l->columns * sizeof *column);
+    if (column) make_columns(op, l, flat, column);
+    uint64_t count = 0;
+    for (int32_t py = 0; py < high; py++)
+        for (int32_t px = 0; px < wide; px++)
+            count += (uint64_t)all * (uint64_t)taps(op->height, py, op->stride) * (uint64_t)taps(op->width, px, op->stride);
+    count *= (uint64_t)(l->outputs + l->extra);
+    uint16_t *offsets = ob_take(memory, count * sizeof *offsets);
+    l->chunk = chunk, l->column = column, l->offsets = offsets;
+    l->direct = l->columns == 1 && l->pitch == ob_pitch(l->out_width);
+    if (!offsets || !chunk || !column) return;
+    l->direct = l->direct && column[0].at == 0;
+    for (int32_t p = 0; p < s.planes; p++) {
+        uint32_t at = 0;
+        for (int32_t py = 0; py < high; py++)
+            for (int32_t px = 0; px < wide; px++)
+                for (int32_t i = 0; i < parts; i++) {
+                    int32_t centre;
+                    const int32_t sections = sections_of(op, px, flat, &centre), rows = taps(op->height, py, op->stride);
+                    const int32_t from = (int32_t)((int64_t)all * i / parts), to = (int32_t)((int64_t)all * (i + 1) / parts);
+                    const int32_t columns = taps(op->width, px, op->stride);
+                    const int32_t lanes = (l->rows + rows - 1) * l->pitch + (flat ? columns - 1 : 0);
+                    ob_chunk c = {0};
+                    c.offsets = at;
+                    c.plane = (uint8_t)(s.planes == 1 ? OB_PLANE_BYTE : p ? OB_PLANE_LOW : OB_PLANE_HIGH);
+                    c.groups = (uint8_t)(to - from);
+                    c.sections = (uint8_t)sections;
+                    c.sums = (uint16_t)(rows * c.groups * (flat ? columns : 1));
+                    c.phase_y = (uint8_t)py;
+                    c.column = centre - op->left;
+                    c.channel = from * l->bits;
+                    c.entry = (lanes + kernels->lanes - 1) / kernels->lanes * kernels->lanes * 2;
+                    const int32_t last = to * l->bits < l->channels ? to * l->bits : l->channels;
+                    c.bias = (uint16_t)(below(source, (ob_plane)c.plane) * (last - c.channel));
+                    *chunk++ = c;
+                    if (p == 0) make_offsets(op, l, &c, px, offsets + at);
+                    at += (uint32_t)((l->outputs + l->extra) * c.sums * (flat ? 1 : count_of(sections)));
+                }
+    }
+}
