@@ -52,7 +52,7 @@ def programs(
     `channels` are the widths of convolutions, smaller ones first; a convolution that would need more than `macs`
     multiply-accumulates gets fewer output channels.
     """
-    grower = _Grower(draw, channels, macs)
+    grower = _Grower(draw, channels, macs, max(LARGEST_SIDE, max(sides) + 4))
     grower.table(draw(st.integers(1, 4)), draw(st.sampled_from(sides)), draw(st.sampled_from(sides)))
     kinds = (grower.conv, grower.norm, grower.average, grower.add, grower.max, grower.norm, grower.conv, grower.add)
     for _ in range(draw(st.integers(0, operations))):
@@ -105,10 +105,11 @@ def _needed(operations: list[Operation]) -> list[Operation]:
 class _Grower(Program):
     """A program in the making: each method appends an operation. `rms` guesses the typical size of each value."""
 
-    def __init__(self, draw: Draw, channels: Sequence[int], macs: int) -> None:
+    def __init__(self, draw: Draw, channels: Sequence[int], macs: int, largest: int) -> None:
         self.draw = draw
         self.channels = channels
         self.most_macs = macs
+        self.largest = largest
         self.values = []
         self.grown: list[Operation] = []
         self.rms: list[float] = []
@@ -141,7 +142,7 @@ class _Grower(Program):
             kernel = (height, width)
         top, left, bottom, right = padding
         kernel = (min(kernel[0], height + top + bottom), min(kernel[1], width + left + right))
-        if max(output_size((height, width), kernel, stride, padding)) > LARGEST_SIDE:
+        if max(output_size((height, width), kernel, stride, padding)) > self.largest:
             padding, kernel = (0, 0, 0, 0), (min(kernel[0], height), min(kernel[1], width))
         positions = math.prod(output_size((height, width), kernel, stride, padding))
         rows = self.draw(st.sampled_from(self.channels))
@@ -260,7 +261,7 @@ class _Grower(Program):
         if any(size[a] + padding[a] + padding[a + 2] < kernel[a] for a in (0, 1)):
             padding = (kernel[0] - 1, kernel[1] - 1) * 2
         stride = self.draw(st.sampled_from((2, 1, 3)))
-        if max(output_size((size[0], size[1]), kernel, stride, padding)) > LARGEST_SIDE:
+        if max(output_size((size[0], size[1]), kernel, stride, padding)) > self.largest:
             stride = 2
         return kernel, stride, padding
 

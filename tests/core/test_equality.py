@@ -1,0 +1,129 @@
+"""Every instruction set of the C core gives the logits of onebit.packed.reference, to the last bit, with any number of
+threads. Instruction sets that this machine lacks: tests/targets/test_tiers.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onebit.data import catalog
+from onebit.packed import file, reference
+from packed.test_golden import GOLDEN, NAMES
+from packed.test_golden import pictures as golden_pictures
+from support.tiers import Case, Core, Form, Ready, cases, check, extreme, forms, host, layered
+
+SIDES = [
+    (7, 7),
+    (14, 14),
+    (28, 28),
+    (33, 33),
+    (56, 20),
+    (9, 65),
+    (1, 1),
+    (2, 5),
+    (32, 32),
+    (16, 16),
+    (24, 40),
+    (5, 130),
+]
+FORMS = [
+    *(Form(side=side, channels=20) for side in SIDES),
+    *(Form(channels=channels) for channels in (1, 2, 5, 7, 13, 31, 64, 100, 129, 160, 260)),
+    *(Form((9, 12), 12, kernel) for kernel in ((1, 1), (5, 5), (2, 3), (2, 2), (1, 7), (4, 1), (3, 5), (7, 3))),
+    *(Form(side, 10, stride=stride) for stride in (2, 3) for side in ((16, 16), (15, 33), (7, 9))),
+    *(Form((11, 16), 14, kernel, stride=2) for kernel in ((1, 1), (2, 2), (5, 5))),
+    *(Form(channels=24, zero=zero, offsets=True) for zero in (0, 1, 128, 255)),
+    *(Form(side, channels, limit=15) for side in ((8, 8), (17, 30)) for channels in (16, 130)),
+    Form((16, 16), 33, limit=15, zero=4, offsets=True),
+    Form(channels=40, limit=1),
+    Form(channels=16, limit=100, stride=2, outputs=300),
+]
+EXTREMES = [
+    extreme_case
+    for sign in "+-="
+    for extreme_case in (
+        *((c, (3, 3), sign, source) for c in (28, 31, 64, 129, 512) for source in ("u8", "u8 zero", "nibble")),
+        *((c, (3, 3), sign, "i16") for c in (5, 64, 130)),
+        *((c, (1, 1), sign, source) for c in (64, 260) for source in ("u8", "u8 zero", "i16")),
+        (60, (5, 5), sign, "u8"),
+        (60, (5, 5), sign, "u8 zero"),
+        (14, (5, 5), sign, "i16"),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def core() -> Core:
+    return host()
+
+
+@settings(max_examples=150)
+@given(drawn=cases(), threads=st.integers(1, 3))
+def test_random_programs(core: Core, drawn: Case, threads: int) -> None:
+    check(core, drawn, threads=(threads,))
+
+
+@settings(max_examples=100)
+@given(form=forms(), seed=st.integers(0, 99), threads=st.integers(1, 3))
+def test_random_forms(core: Core, form: Form, seed: int, threads: int) -> None:
+    check(core, layered(form, seed), threads=(threads,))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_forms(core: Core, form: Form) -> None:
+    check(core, layered(form), threads=(1, 2, 3))
+
+
+@pytest.mark.parametrize(("channels", "kernel", "sign", "source"), EXTREMES)
+def test_no_partial_sum_overflows(core: Core, channels: int, kernel: tuple[int, int], sign: str, source: str) -> None:
+    check(core, extreme(channels, kernel, sign, source), threads=(1,))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("threads", (1, 2, 3))
+def test_golden_models(core: Core, name: str, threads: int) -> None:
+    """All recorded pictures with one and with two threads, some with three."""
+    given, logits = golden_pictures(name), np.load(GOLDEN / f"{name}-logits.npy")
+    chosen = slice(None, None, 1 if threads == 1 else 2 if threads == 2 else 8)
+    case = Case(name, (GOLDEN / f"{name}.onebit").read_bytes(), given[chosen], logits[chosen])
+    check(core, case, threads=(threads,))
+
+
+def test_the_best_instruction_set_is_the_default(core: Core) -> None:
+    case = layered(Form())
+    assert Ready(core, case.content, None).isa == core.isas[0]
+    assert core.isas[-2:] == ["words", "scalar"] or set(core.isas[-2:]) == {"scalar", "words"}
+
+
+def test_timing_gives_the_same_logits(core: Core) -> None:
+    case = layered(Form(side=(12, 12), stride=2))
+    for isa in core.isas:
+        ready = Ready(core, case.content, isa)
+        for threads in (1, 2):
+            logits, took = ready.timed(case.pictures[1], threads)
+            assert np.array_equal(logits, case.logits[1])
+            assert (took >= 0).all() and took.sum() > 0
+            fused = [kernel == "fused" for kernel in ready.kernels()]
+            assert not took[fused].any()
+
+
+def test_many_pictures_and_none(core: Core) -> None:
+    case = layered(Form())
+    given = np.concatenate([case.pictures] * 20)
+    for isa in core.isas:
+        ready = Ready(core, case.content, isa)
+        assert np.array_equal(ready.run(given, 2), np.concatenate([case.logits] * 20))
+        assert ready.run(given[:0]).shape[1] == case.logits.shape[1]
+
+
+@pytest.mark.data
+def test_real_pictures(core: Core, data_root: Path) -> None:
+    """A thousand test pictures of CIFAR-10, with every instruction set."""
+    images = catalog.load("cifar10", data_root).test.images[:1000].transpose(0, 2, 3, 1)
+    content = (GOLDEN / "cifar10-20-1.onebit").read_bytes()
+    given = np.ascontiguousarray(images)
+    check(core, Case("cifar10", content, given, reference.run(file.decode(content).program, given)), threads=(2,))
