@@ -26,9 +26,10 @@ from onebit import networks, recipe
 from onebit.data.augment import Augment
 from onebit.data.dataset import Arrays
 from onebit.data.feed import make_feed
+from onebit.machine import cpu_model
 from onebit.networks.summary import summarize
 from onebit.train.optimizer import SGD, parameter_groups
-from onebit.train.precision import cpu_model, resolve
+from onebit.train.precision import resolve
 from onebit.train.step import train_step
 
 BATCH = 125

@@ -30,6 +30,8 @@ NO_TORCH = [
     "onebit.packed.program",
     "onebit.packed.reference",
     "onebit.packed.file",
+    "onebit.engine.engine",
+    "onebit.machine",
     "onebit.model",
     "onebit.patches",
     "onebit.packed.calibration",

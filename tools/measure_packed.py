@@ -23,11 +23,11 @@ from onebit.cli.progress import counting
 from onebit.data.dataset import Arrays, Files
 from onebit.examine.compare import Progress, activation_bits, compare, score
 from onebit.examine.evaluate import open_split
-from onebit.packed.file import encode
+from onebit.machine import cpu_model
 from onebit.model import load
+from onebit.packed.file import encode
 from onebit.train.evaluate import run_root
 from onebit.train.pack import import_author, pack_run
-from onebit.train.precision import cpu_model
 from onebit.train.verify import in_floats
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "packed"

@@ -16,11 +16,23 @@ _LAZY = {
     "float_weights": "onebit.binary",
     "binary_layers": "onebit.binary",
     "BinaryWeight": "onebit.binary",
+    "OnebitError": "onebit.errors",
+    "OnebitWarning": "onebit.errors",
     "load": "onebit.model",
     "pack": "onebit.train.pack",
 }
 
-__all__ = ["BinaryWeight", "__version__", "binarize", "binary_layers", "float_weights", "load", "pack"]
+__all__ = [
+    "BinaryWeight",
+    "OnebitError",
+    "OnebitWarning",
+    "__version__",
+    "binarize",
+    "binary_layers",
+    "float_weights",
+    "load",
+    "pack",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.target("wheel")
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ["py.typed", "_version.py", "data/digits.npz"]
+LIBRARY = {"darwin": "libonebit.dylib", "win32": "libonebit.dll"}.get(sys.platform, "libonebit.so")
+SHIPPED = ["py.typed", "_version.py", "data/digits.npz", f"engine/{LIBRARY}"]
 
 LOADS_DIGITS = """
 import sys
@@ -66,11 +67,17 @@ def test_the_wheel_holds_every_file_of_the_package(archives: tuple[Path, Path]) 
     assert expected <= set(zipfile.ZipFile(archives[1]).namelist())
 
 
+def test_one_wheel_is_for_every_python(archives: tuple[Path, Path]) -> None:
+    assert archives[1].name.split("-")[2:4] == ["py3", "none"] and not archives[1].name.endswith("-any.whl")
+
+
 def test_the_sdist_can_be_tested(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints.txt", "tests/conftest.py"} <= names
-    assert {"tools/make_recipes.py", "docs/training.md"} <= names
+    assert {"tools/make_recipes.py", "docs/training.md", "core/CMakeLists.txt", "core/include/onebit.h"} <= names
+    assert {"examples/cpp/classify.cpp", "core/cmake/onebit-config.cmake.in"} <= names
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_the_base_install_works_without_torch(environment: Path, tmp_path: Path) -> None:
@@ -97,7 +104,7 @@ folder = sys.argv[1]
 model = onebit.load(f"{folder}/digits.onebit")
 images = catalog.load("digits").test.images
 assert np.array_equal(model.integers(images, "NCHW"), np.load(f"{folder}/digits-logits.npy")[:360])
-assert "torch" not in sys.modules
+assert model.engine is not None and "torch" not in sys.modules
 """
 
 

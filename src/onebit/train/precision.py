@@ -8,30 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
-import subprocess
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 
 from onebit.errors import OnebitError, nearest
+from onebit.machine import cpu_model, cpuinfo
 
 Precision = Literal["float32", "bf16"]
-
-
-def cpuinfo() -> str:
-    """The text of Linux' ``/proc/cpuinfo``; empty on other systems."""
-    if platform.system() != "Linux":
-        return ""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def native_bf16(
@@ -102,7 +90,7 @@ def resolve(precision: str, device: torch.device) -> Precision:
         known = ("auto", *get_args(Precision))
         raise OnebitError(f"training.precision: {precision!r} is not a precision, {nearest(precision, known)}")
     if precision == "bf16" and not has_bf16(device):
-        where = cpu_model() if device.type == "cpu" else str(device)
+        where = cpu_model(cpuinfo()) if device.type == "cpu" else str(device)
         warnings.warn(
             f"precision bf16: {where} does not compute bfloat16 natively; expect training to be far slower than with "
             "precision = float32 (about ten times on a CPU with AVX2 only)",
@@ -119,34 +107,3 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
         return torch.autocast(device.type, dtype=torch.bfloat16)
     known = get_args(Precision)
     raise OnebitError(f"precision: {precision!r} cannot be run, {nearest(precision, known)} (resolve 'auto' first)")
-
-
-def cpu_model(info: str | None = None) -> str:
-    """The CPU's name for people; never empty. ``info`` replaces the text of /proc/cpuinfo.
-
-    Where a hypervisor hides the model from the name, its family and model numbers are added.
-
-    >>> cpu_model("cpu family\\t: 6\\nmodel\\t\\t: 143\\nmodel name\\t: Intel(R) Xeon(R) Processor")
-    'Intel(R) Xeon(R) Processor (family 6, model 143)'
-    """
-    fields: dict[str, str] = {}
-    for line in (cpuinfo() if info is None else info).splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    name = fields.get("model name") or fields.get("Model") or ""
-    if not name and platform.system() == "Darwin":
-        name = _sysctl("machdep.cpu.brand_string")
-    if not name:
-        return platform.processor() or platform.machine() or "unknown CPU"
-    if not re.search(r"\d", name) and {"cpu family", "model"} <= fields.keys():
-        name += f" (family {fields['cpu family']}, model {fields['model']})"
-    return name
-
-
-def _sysctl(key: str) -> str:
-    try:
-        done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

@@ -26,6 +26,7 @@ from onebit.data.augment import Augment
 from onebit.data.dataset import Arrays, Files, split_holdout
 from onebit.data.feed import Batch, make_feed, share
 from onebit.errors import OnebitError
+from onebit.machine import cpu_model
 from onebit.networks import build
 from onebit.networks.summary import summarize
 from onebit.networks.wide_resnet import describe
@@ -40,7 +41,7 @@ from onebit.train.introduce import expect, introduce, measure
 from onebit.train.moments import reestimate
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.pack import card, pack, training_pictures
-from onebit.train.precision import autocast, cpu_model, resolve
+from onebit.train.precision import autocast, resolve
 from onebit.train.progress import Progress
 from onebit.train.schedule import learning_rate, restart_epochs
 from onebit.train.step import train_step
