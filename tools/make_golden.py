@@ -56,7 +56,7 @@ def main(digits: Path, cifar: Path) -> None:
     np.save(GOLDEN / "cifar10-test-64-labels.npy", catalog.load("cifar10").test.labels[:64])
     for name, source in (("digits", digits), ("cifar10-20-1", cifar)):
         shutil.copyfile(source, GOLDEN / f"{name}.onebit")
-        model = load(source)
+        model = load(source, isa="reference")
         channels, height, width = model.shape
         pictures = made(height, width, channels)
         np.save(GOLDEN / f"{name}-made-64.npy", pictures)

@@ -25,7 +25,7 @@ def pictures(name: str) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_gives_the_recorded_logits(name: str) -> None:
-    model = load(GOLDEN / f"{name}.onebit")
+    model = load(GOLDEN / f"{name}.onebit", isa="reference")
     given = pictures(name)
     assert len(given) == {"digits": 360 + 64, "cifar10-20-1": 64 + 64}[name]
     recorded = np.load(GOLDEN / f"{name}-logits.npy")

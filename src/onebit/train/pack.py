@@ -24,7 +24,8 @@ from onebit.errors import OnebitError
 from onebit.graph import author
 from onebit.graph.nodes import Graph
 from onebit.graph.trace import trace
-from onebit.packed import calibration, file, lower, reference
+from onebit.model import Model
+from onebit.packed import calibration, file, lower
 from onebit.packed.file import Packed
 from onebit.packed.program import Logits, Program
 from onebit.packed.ranges import measure
@@ -113,11 +114,12 @@ def pack_graph(
     macs = sum(program.macs(i) for i, _ in program.convolutions())
     found = take(source, int(np.clip(EFFORT / macs, FEWEST, MOST)))
     fitted = None
+    packed = Packed(program, tuple(classes), dict(about))
     if found:
-        program, fitted = _with_temperature(program, *found)
+        packed, fitted = _with_temperature(packed, *found)
     else:
         notes.append("no training pictures: probabilities have temperature 1")
-    return Packing(Packed(program, tuple(classes), dict(about)), notes, fitted)
+    return Packing(packed, notes, fitted)
 
 
 def pack_run(path: Path, *, root: Path | None = None, bits: int = 8, temperature: bool = True) -> Packing:
@@ -233,14 +235,14 @@ def take(
 
 
 def _with_temperature(
-    program: Program, images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> tuple[Program, Calibration]:
-    integers = reference.run(program, images.transpose(0, 2, 3, 1))
-    logits = integers.astype(np.float64) * 2.0**-program.logits.fraction
+    packed: Packed, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> tuple[Packed, Calibration]:
+    program = packed.program
+    logits = Model(packed).logits(images, "NCHW")
     sharpness = calibration.fit_sharpness(logits, labels)
     before, after = calibration.softmax(logits), calibration.softmax(logits * sharpness)
     last: Logits = dataclasses.replace(program.logits, sharpness=round(sharpness * 65536))
-    return Program([*program.operations[:-1], last]), Calibration(
+    return packed._replace(program=Program([*program.operations[:-1], last])), Calibration(
         len(labels), 1 / sharpness, calibration.calibration_error(before, labels), calibration.calibration_error(after, labels),
         calibration.cross_entropy(before, labels), calibration.cross_entropy(after, labels),
     )  # fmt: skip
