@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from onebit import __version__
-from onebit.cli.terminal import forgive
+from onebit.cli.terminal import forgive, notes
 from onebit.errors import OnebitError
 
 # name -> one line of help, in the order of the tour
@@ -29,6 +29,7 @@ COMMANDS = {
     "import": "Pack a network that the paper's author published.",
     "inspect": "Show what a packed model is made of: layers, bits, bytes, work, memory, model card.",
     "predict": "Classes of pictures, with probabilities, from a packed model.",
+    "bench": "How fast a packed model runs here: every layer, its kernel, its time.",
     "trace": "Write every integer of a picture's way through a packed model, to check gates against.",
     "report": "Mean and spread over runs, beside the published numbers.",
 }
@@ -80,6 +81,7 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> None:
     """Entry point: an OnebitError is one line on stderr and exit status 2."""
     forgive()
+    notes()
     try:
         cli.main(args=args, standalone_mode=True)
     except OnebitError as error:

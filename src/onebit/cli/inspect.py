@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from onebit.examine.inspect import Shape, Summary
 
-PIPED = 100  # columns where no terminal says how many it has
 CLASSES = 20  # names to print
 
 
@@ -28,8 +27,7 @@ def command(model: Path, as_json: bool) -> None:
     the file, MACs multiply-accumulates a picture. Under "numbers" stands what the operation reads and writes: u8 and u4
     are activations of 8 and 4 bits, i16 the stream.
     """
-    from rich.console import Console
-
+    from onebit.cli.terminal import console
     from onebit.examine.inspect import summary
     from onebit.examine.predict import find
     from onebit.packed.file import load
@@ -39,15 +37,13 @@ def command(model: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"file": str(path), **found.facts()}))
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPED)
-    _print(console, path, found)
+    _print(console(), path, found)
 
 
 def _print(console: Console, path: Path, s: Summary) -> None:
     from rich.markup import escape
 
+    from onebit.cli.terminal import table
     from onebit.report.tables import kilobytes
 
     console.print(f"[bold]{escape(click.format_filename(path))}[/]", soft_wrap=True)
@@ -72,51 +68,44 @@ def _print(console: Console, path: Path, s: Summary) -> None:
     for key in ("error", "published"):
         if key in s.about:
             card[key] = f"{s.about[key]} %"
-    table = _table("", "", left=(0, 1), wrap=(1,))
-    table.show_header = False
+    listed = table("", "", left=(0, 1), wrap=(1,))
+    listed.show_header = False
     for key, text in card.items():
-        table.add_row(f"  {escape(key)}", escape(text))
-    console.print(table)
+        listed.add_row(f"  {escape(key)}", escape(text))
+    console.print(listed)
 
 
 def _layers(s: Summary) -> Table:
     from rich.markup import escape
 
-    from onebit.cli.terminal import shows
+    from onebit.cli.terminal import shows, table
 
     arrow = "→" if shows("→") else "->"
     names = ("#", "operation", f"in {arrow} out", "weights", "bytes", "MACs", "numbers")
-    table = _table(*names, left=(0, 1, 2, 6), wrap=(1,), gap=1)
+    rows = table(*names, left=(0, 1, 2, 6), wrap=(1,), gap=1)
     for row in s.layers():
         first, last = row[0], row[-1]
         number = str(first.number) if len(row) == 1 else f"{first.number},{last.number}"
-        table.add_row(
+        rows.add_row(
             number, escape(", ".join(entry.text for entry in row)), _shapes(first.input, last.output, f" {arrow} "),
             *(_positive(n) for n in (last.weights, sum(e.bytes for e in row))),
             _count(last.macs) if last.macs else "", f"{last.reads}{arrow}{last.writes}",
         )  # fmt: skip
-    table.add_section()
+    rows.add_section()
     own = sum(e.bytes for e in s.operations)
-    table.add_row("", "total", "", f"{s.weights:,}", f"{own:,}", _count(s.macs), "", style="bold")
-    return table
+    rows.add_row("", "total", "", f"{s.weights:,}", f"{own:,}", _count(s.macs), "", style="bold")
+    return rows
 
 
 def _parts(s: Summary) -> Table:
-    table = _table("bytes", "", "what", "numbers", "why", left=(2, 3, 4), wrap=(4,))
+    from onebit.cli.terminal import table
+
+    rows = table("bytes", "", "what", "numbers", "why", left=(2, 3, 4), wrap=(4,))
     share = max(s.file_bytes, 1)
     for part in s.parts:
         kind = f"{part.numbers:,} x {part.type}" if part.name != "header" else part.type
-        table.add_row(f"{part.bytes:,}", f"{100 * part.bytes / share:.2f} %", part.what, kind, part.why)
-    return table
-
-
-def _table(*columns: str, left: tuple[int, ...], wrap: tuple[int, ...] = (), gap: int = 2) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i in left else "right", no_wrap=i not in wrap, overflow="fold")
-    return table
+        rows.add_row(f"{part.bytes:,}", f"{100 * part.bytes / share:.2f} %", part.what, kind, part.why)
+    return rows
 
 
 def _shapes(before: Shape, after: Shape, arrow: str) -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onebit.errors import OnebitWarning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PIPED = 100  # columns where no terminal says how many it has
 
 
 def shows(text: str) -> bool:
@@ -37,3 +43,21 @@ def notes() -> None:
             usual(message, category, *where, **rest)
 
     warnings.showwarning = show
+
+
+def console() -> Console:
+    """Standard output for tables."""
+    from rich.console import Console
+
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PIPED)
+
+
+def table(*columns: str, left: tuple[int, ...], wrap: tuple[int, ...] = (), gap: int = 2) -> Table:
+    """A table without lines; `left` and `wrap` are the numbers of columns that do so, `gap` the spaces between columns."""
+    from rich.table import Table
+
+    found = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    for i, name in enumerate(columns):
+        found.add_column(name, justify="left" if i in left else "right", no_wrap=i not in wrap, overflow="fold")
+    return found
