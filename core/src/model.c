@@ -142,6 +142,10 @@ static void build(const ob_program *program, const ob_isa *isa, ob_memory *memor
                 ob_plan(from, &program->operations[from->source].value, isa->table, &layer))
                 one.fused = op->source;
         }
+        if (op->kind == OB_LOGITS) { /* sums of each channel */
+            const uint64_t bytes = (uint64_t)program->operations[op->source].value.channels * sizeof(int32_t);
+            if (scratch < bytes) scratch = bytes;
+        }
         make_step(program, isa, i, &one, memory);
         if (steps) steps[i] = one;
     }
@@ -191,6 +195,6 @@ ob_status ob_model_layer(const ob_model *model, int32_t i, ob_layer *layer) {
     if (op->kind == OB_LOGITS) layer->macs = weights;
     if (step->layer) layer->kernel = step->layer->nibble ? "tables of 4 bits" : step->layer->high_chunks ? "tables of 2 x 8 bits" : "tables of 8 bits";
     if (op->kind == OB_NORM && step->fused >= 0) layer->kernel = "fused";
-    else if (op->kind == OB_NORM && model->isa->table) layer->kernel = "vectors";
+    else if (!step->layer && op->kind != OB_CONV && model->isa->table) layer->kernel = "vectors";
     return OB_OK;
 }

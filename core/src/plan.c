@@ -91,7 +91,7 @@ static double cost(const ob_operation *op, const ob_table_layer *l, int flat, co
             const double entries = (double)rows * taps(op->width, px, op->stride) * all;
             const double entry = (double)(l->rows + rows - 1) * l->pitch / kernels->lanes;
             total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 3;
-            total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + 2.0) + 4));
+            total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + 2.0) + 10));
         }
     return (total * s.planes + slots * vectors * 6) * l->tile_rows * l->columns;
 }
@@ -200,7 +200,7 @@ void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_tab
         for (int32_t px = 0; px < wide; px++)
             count += (uint64_t)all * (uint64_t)taps(op->height, py, op->stride) * (uint64_t)taps(op->width, px, op->stride);
     count *= (uint64_t)(l->outputs + l->extra);
-    uint16_t *offsets = ob_take(memory, count * sizeof *offsets);
+    uint16_t *offsets = ob_take(memory, count * sizeof *offsets + 8); /* kernels read four at a time */
     l->chunk = chunk, l->column = column, l->offsets = offsets;
     l->direct = l->columns == 1 && l->pitch == ob_pitch(l->out_width);
     if (!offsets || !chunk || !column) return;

@@ -38,6 +38,21 @@ static void share_tiles(const ob_table_layer *l, ob_table_job *job, int part, in
     job->output = share(l->outputs, y, b), job->output_end = share(l->outputs, y + 1, b);
 }
 
+/* Logits of a kernel of 1 x 1: all positions have the same weights, so each channel's numbers are summed first. */
+static void logits_of_totals(const ob_operation *op, const int32_t *totals, int32_t channels, int32_t *logits,
+                             int32_t from, int32_t to) {
+    int32_t all = 0;
+    for (int32_t c = 0; c < channels; c++) all += totals[c];
+    for (int32_t k = from; k < to; k++) {
+        const uint8_t *row = op->rows + (size_t)k * (size_t)op->row_bytes;
+        int32_t positive = 0; /* the sum over the weights that are +1 */
+        for (int32_t c = 0; c < channels; c++) positive += totals[c] & -(row[c / 8] >> c % 8 & 1);
+        const int32_t s = positive - (all - positive);
+        logits[k] = ((s + (1 << op->shift >> 1)) >> op->shift) * ob_read32(op->gains + 8 * (size_t)k) +
+                    ob_read32(op->gains + 8 * (size_t)k + 4);
+    }
+}
+
 static void do_step(void *context, int part, int parts) {
     const run *r = context;
     const ob_step *step = r->step;
@@ -45,6 +60,7 @@ static void do_step(void *context, int part, int parts) {
     const int32_t i = (int32_t)(step - r->model->steps);
     const int32_t from = share(op->value.channels, part, parts), to = share(op->value.channels, part + 1, parts);
     const ob_map y = map_of(r, i);
+    const ob_table_kernels *table = r->model->isa->table;
     const ob_value *source = op->kind == OB_TABLE ? NULL : &r->model->steps[op->source].operation.value;
     const ob_map x = source ? map_of(r, op->source) : y;
     if (step->layer) {
@@ -53,7 +69,7 @@ static void do_step(void *context, int part, int parts) {
         if (step->kept) job.sum = y;
         if (step->fused >= 0) job.activation = map_of(r, step->fused);
         share_tiles(step->layer, &job, part, parts);
-        if (job.tile < job.tile_end && job.output < job.output_end) r->model->isa->table->conv(&job);
+        if (job.tile < job.tile_end && job.output < job.output_end) table->conv(&job);
         return;
     }
     switch (op->kind) {
@@ -64,12 +80,21 @@ static void do_step(void *context, int part, int parts) {
         break;
     }
     case OB_NORM:
-        if (r->model->isa->table) r->model->isa->table->norm(op, step->norm, &x, &y, from, to);
+        if (table) table->norm(op, step->norm, &x, &y, from, to);
         else ob_scalar_norm(op, &x, &y, from, to);
         break;
-    case OB_AVERAGE: ob_scalar_average(op, source, &x, &y, from, to); break;
+    case OB_AVERAGE:
+        if (!table || !table->average(op, source, &x, &y, from, to)) ob_scalar_average(op, source, &x, &y, from, to);
+        break;
     case OB_MAX: ob_scalar_max(op, &x, &y, from, to); break;
-    case OB_LOGITS: ob_scalar_logits(op, source, &x, r->logits, from, to); break;
+    case OB_LOGITS:
+        if (table && op->height == 1 && op->width == 1) {
+            int32_t *totals = (int32_t *)(void *)(r->scratch + (size_t)part * (size_t)r->model->scratch);
+            table->totals(source, &x, totals);
+            logits_of_totals(op, totals, x.channels, r->logits, from, to);
+        } else
+            ob_scalar_logits(op, source, &x, r->logits, from, to);
+        break;
     }
 }
 

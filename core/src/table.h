@@ -94,6 +94,9 @@ typedef struct ob_table_kernels {
     void (*conv)(const ob_table_job *job);
     void (*norm)(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
                  int32_t to);
+    int (*average)(const ob_operation *op, const ob_value *source, const ob_map *x, const ob_map *y, int32_t from,
+                   int32_t to); /* 0 where it leaves the work to plain loops */
+    void (*totals)(const ob_value *source, const ob_map *x, int32_t *to);
 } ob_table_kernels;
 
 extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_table_avx512, ob_table_neon,

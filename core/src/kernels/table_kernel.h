@@ -63,6 +63,9 @@ OB_INLINE void lanes_of_row(int16_t *x, const ob_map *map, size_t at, int32_t co
         for (; i < count; i++) x[i] = (int16_t)(p[(size_t)i * (size_t)stride] - zero);
     } else {
         const int16_t *p = (const int16_t *)map->data + at;
+        if (stride == 1)
+            for (; i + LANES <= count; i += LANES)
+                v_store(x + i, plane == OB_PLANE_HIGH ? v_high_bytes(v_load(p + i)) : v_load(p + i) & v_splat(255));
         if (plane == OB_PLANE_HIGH)
             for (; i < count; i++) x[i] = (int16_t)((p[(size_t)i * (size_t)stride] & ~255) / 256);
         else
@@ -136,72 +139,76 @@ static void fill_tables(const tile *t, const ob_chunk *c) {
 
 /* K entries added up: the hot loop. */
 OB_INLINE void add_up(const int V, const int any, const int K, const int known, const uint8_t *table,
-                      const uint16_t *offset, v16 *a) {
-    const uint8_t *q = table + offset[0];
-    OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_load(q + e * LANES * 2);
+                      const uint16_t *offset, v16 *sums) {
+    v16 a[VECTORS];
     if (known) {
         uint64_t four = 0; /* offsets with one load: loads are what limits */
         OB_UNROLL for (int k = 0; k < K; k++) {
-            if (k % 4 == 0) OB_COPY(&four, offset + k, k + 4 <= K ? 8 : (size_t)(K - k) * 2);
-            q = table + (uint16_t)four;
+            if (k % 4 == 0) OB_COPY(&four, offset + k, 8);
+            const uint8_t *q = table + (uint16_t)four;
             four >>= 16;
-            if (k == 0) continue;
             OB_UNROLL for (int e = 0; e < V; e++) {
-                a[e] = any ? v_add_any(a[e], v_load(q + e * LANES * 2)) : v_add(a[e], v_load(q + e * LANES * 2));
-                OB_PIN(a[e]);
+                if (k == 0) a[e] = v_load(q + e * LANES * 2);
+                else {
+                    a[e] = any ? v_add_any(a[e], v_load(q + e * LANES * 2)) : v_add(a[e], v_load(q + e * LANES * 2));
+                    OB_PIN(a[e]);
+                }
             }
         }
     } else {
+        OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_load(table + offset[0] + e * LANES * 2);
         for (int k = 1; k < K; k++) {
-            q = table + offset[k];
+            const uint8_t *q = table + offset[k];
             OB_UNROLL for (int e = 0; e < V; e++) {
                 a[e] = any ? v_add_any(a[e], v_load(q + e * LANES * 2)) : v_add(a[e], v_load(q + e * LANES * 2));
                 OB_PIN(a[e]);
             }
         }
     }
+    OB_UNROLL for (int e = 0; e < V; e++) sums[e] = a[e];
 }
 
-/* Vector e of a, one lane on: what the column to the left (right) adds. Zero enters at the ends of rows of P lanes. */
-OB_INLINE v16 from_left(const int P, const v16 *a, const int e) {
+/* A vector of sums one lane on: what the column to the left (right) adds. `next` holds the lanes before it (behind it). */
+OB_INLINE v16 from_left(const int P, v16 next, v16 x) {
 #ifdef OB_ROWS_OF_8
-    if (P == 8) return v_left_rows8(a[e]);
+    if (P == 8) return v_left_rows8(x);
 #endif
-    v16 x = v_left(e * LANES % P == 0 ? v_zero() : a[e - 1], a[e]);
+    x = v_left(next, x);
 #if OB_LANES == 32
     if (P == 16) x = (v16)_mm512_mask_mov_epi16(_mm512_setzero_si512(), 0xfffefffe, (__m512i)x);
 #endif
     return x;
 }
-OB_INLINE v16 from_right(const int P, const v16 *a, const int e) {
+OB_INLINE v16 from_right(const int P, v16 x, v16 next) {
 #ifdef OB_ROWS_OF_8
-    if (P == 8) return v_right_rows8(a[e]);
+    if (P == 8) return v_right_rows8(x);
 #endif
-    v16 x = v_right(a[e], (e + 1) * LANES % P == 0 ? v_zero() : a[e + 1]);
+    x = v_right(x, next);
 #if OB_LANES == 32
     if (P == 16) x = (v16)_mm512_mask_mov_epi16(_mm512_setzero_si512(), 0x7fff7fff, (__m512i)x);
 #endif
     return x;
 }
 
-/* The sum of one output channel over a chunk. */
+/* The sum of one output channel over a chunk. Zero enters at the ends of rows of P lanes. */
 OB_INLINE void sum(const int V, const int P, const int any, const int sections, const int K, const int known,
                    const uint8_t *table, const uint16_t *offset, v16 *s) {
-    v16 a[VECTORS];
     add_up(V, any, K, known, table, offset, s);
     if (sections & OB_LEFT) {
-        offset += K;
-        add_up(V, any, K, known, table, offset, a);
+        v16 a[VECTORS];
+        add_up(V, any, K, known, table, offset += K, a);
         OB_UNROLL for (int e = 0; e < V; e++) {
-            s[e] = any ? v_add_any(s[e], from_left(P, a, e)) : v_add(s[e], from_left(P, a, e));
+            const v16 x = from_left(P, e * LANES % P == 0 ? v_zero() : a[e ? e - 1 : 0], a[e]);
+            s[e] = any ? v_add_any(s[e], x) : v_add(s[e], x);
             OB_PIN(s[e]);
         }
     }
     if (sections & OB_RIGHT) {
-        offset += K;
-        add_up(V, any, K, known, table, offset, a);
+        v16 a[VECTORS];
+        add_up(V, any, K, known, table, offset += K, a);
         OB_UNROLL for (int e = 0; e < V; e++) {
-            s[e] = any ? v_add_any(s[e], from_right(P, a, e)) : v_add(s[e], from_right(P, a, e));
+            const v16 x = from_right(P, a[e], (e + 1) * LANES % P == 0 ? v_zero() : a[e + 1 < V ? e + 1 : e]);
+            s[e] = any ? v_add_any(s[e], x) : v_add(s[e], x);
             OB_PIN(s[e]);
         }
     }
@@ -292,8 +299,10 @@ OB_INLINE void outputs(const int V, const int P, const int any, const int sectio
             OB_UNROLL for (int e = 0; e < V; e++) a[2 * e] = v_even(s[e]), a[2 * e + 1] = v_odd(s[e]);
         } else {
             const int32_t o = n - l->extra;
+            v16 complete[VECTORS]; /* `s` itself stays in registers: its address goes nowhere */
+            OB_UNROLL for (int e = 0; e < V; e++) complete[e] = s[e];
             if (!l->direct && l->has_base) copy_tile(t, o, 0);
-            t->finish(t, o, s, m == FINISH ? a : NULL);
+            t->finish(t, o, complete, m == FINISH ? a : NULL);
             if (!l->direct) copy_tile(t, o, 1);
         }
     }
@@ -410,21 +419,7 @@ static void conv(const ob_table_job *job) {
 #endif
 }
 
-/* -- batch-norm, ReLU and requantisation, where no convolution does it on its way ------------------------------------ */
-
-static void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
-                 int32_t to) {
-    const v16 zero = v_splat((uint16_t)op->zero);
-    for (int32_t n = from; n < to; n++) {
-        const int16_t *c = constants + 3 * (size_t)n, *p = (const int16_t *)x->data + (size_t)n * x->plane;
-        uint8_t *q = (uint8_t *)y->data + (size_t)n * y->plane;
-        const v16 mean = v_splat((uint16_t)c[0]), multiplier = v_splat((uint16_t)c[1]), offset = v_splat((uint16_t)c[2]);
-        for (size_t i = 0; i < x->plane; i += LANES) {
-            const v16 scaled = v_mulr(v_subs(v_load(p + i), mean), multiplier);
-            v_store_bytes(q + i, v_adds(v_adds(scaled, offset), zero), op->limit);
-        }
-    }
-}
+#include "map_kernel.h"
 
 const ob_table_kernels OB_KERNELS = {
     .name = OB_NAME,
@@ -433,4 +428,6 @@ const ob_table_kernels OB_KERNELS = {
     .nibbles = 0,
     .conv = conv,
     .norm = norm,
+    .average = average,
+    .totals = totals,
 };

@@ -18,6 +18,10 @@ static inline void v_store(void *p, v16 x) { memcpy(p, &x, sizeof x); }
 static inline v16 v_add(v16 a, v16 b) { return a + b; }
 /* Of any lanes: the top bits are added without carry. */
 static inline v16 v_add_any(v16 a, v16 b) { return ((a & ~EACH_SIGN) + (b & ~EACH_SIGN)) ^ ((a ^ b) & EACH_SIGN); }
+/* x / 256, rounded down, of lanes with sign. */
+static inline v16 v_high_bytes(v16 x) {
+    return v_add_any((x >> 8 & v_splat(255)) ^ v_splat(128), v_splat(0x10000 - 128));
+}
 static inline v16 v_left(v16 before, v16 x) { return x << 16 | before >> 48; }  /* lane i becomes lane i - 1 */
 static inline v16 v_right(v16 x, v16 behind) { return x >> 16 | behind << 48; } /* lane i becomes lane i + 1 */
 static inline v32 v_even(v16 x) { return x & EACH_HALF; }

@@ -1,0 +1,106 @@
+/* What happens between convolutions, in the vectors of a vector_*.h or in loops written for a compiler to make vectors of. */
+
+/* Batch-norm, ReLU and requantisation, where no convolution does it on its way. */
+static void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
+                 int32_t to) {
+    const v16 zero = v_splat((uint16_t)op->zero);
+    for (int32_t n = from; n < to; n++) {
+        const int16_t *c = constants + 3 * (size_t)n, *p = (const int16_t *)x->data + (size_t)n * x->plane;
+        uint8_t *q = (uint8_t *)y->data + (size_t)n * y->plane;
+        const v16 mean = v_splat((uint16_t)c[0]), multiplier = v_splat((uint16_t)c[1]), offset = v_splat((uint16_t)c[2]);
+        for (size_t i = 0; i < x->plane; i += OB_LANES) {
+            const v16 scaled = v_mulr(v_subs(v_load(p + i), mean), multiplier);
+            v_store_bytes(q + i, v_adds(v_adds(scaled, offset), zero), op->limit);
+        }
+    }
+}
+
+/* Average pooling. A row of sums of the rows of the window is made first, with room for padding, then summed in columns. */
+enum { MOST_COLUMNS = 512 };
+
+typedef struct average_row {
+    int32_t half[MOST_COLUMNS], shift[MOST_COLUMNS], multiplier[MOST_COLUMNS]; /* for the divisor of each column */
+    int32_t sums[MOST_COLUMNS + 256];
+} average_row;
+
+OB_INLINE int32_t average_of(const average_row *a, int32_t j, const int kernel, const int stride) {
+    int32_t s = 0;
+    for (int q = 0; q < kernel; q++) s += a->sums[j * stride + q];
+    s = (s + a->half[j]) >> a->shift[j];
+    s = s < -32768 ? -32768 : s > 32767 ? 32767 : s;
+    return (s * a->multiplier[j] + 0x4000) >> 15;
+}
+
+OB_INLINE void average_columns(const average_row *a, const ob_map *y, size_t at, const int kernel, const int stride) {
+    if (y->type == OB_U8) {
+        uint8_t *to = (uint8_t *)y->data + at;
+        for (int32_t j = 0; j < y->width; j++) to[j] = (uint8_t)average_of(a, j, kernel, stride);
+    } else {
+        int16_t *to = (int16_t *)y->data + at;
+        for (int32_t j = 0; j < y->width; j++) to[j] = (int16_t)average_of(a, j, kernel, stride);
+    }
+}
+
+/* What a window is divided by in each column, where it covers so many rows of the map. */
+static void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, int32_t rows, average_row *a) {
+    for (int32_t j = 0; j < y->width; j++) {
+        const int32_t first = j * op->stride - op->left, end = first + op->width;
+        const int32_t columns = (end < x->width ? end : x->width) - (first > 0 ? first : 0);
+        const uint8_t *row = op->rows + 4 * (size_t)(rows * columns - 1);
+        a->shift[j] = ob_read16(row);
+        a->half[j] = 1 << a->shift[j] >> 1;
+        a->multiplier[j] = ob_read16(row + 2);
+    }
+}
+
+OB_INLINE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows) {
+    for (int32_t r = 0; r < rows; r++, at += (size_t)x->pitch) {
+        const uint8_t *bytes = (const uint8_t *)x->data + at;
+        const int16_t *words = (const int16_t *)x->data + at;
+        if (x->type == OB_U8 && r == 0) for (int32_t j = 0; j < x->width; j++) sums[j] = bytes[j];
+        else if (x->type == OB_U8) for (int32_t j = 0; j < x->width; j++) sums[j] += bytes[j];
+        else if (r == 0) for (int32_t j = 0; j < x->width; j++) sums[j] = words[j];
+        else for (int32_t j = 0; j < x->width; j++) sums[j] += words[j];
+    }
+}
+
+/* Returns 0, with nothing done, where the map is wider than this was made for. */
+static int average(const ob_operation *op, const ob_value *source, const ob_map *x, const ob_map *y, int32_t from,
+                   int32_t to) {
+    average_row a;
+    const int32_t behind = (y->width - 1) * op->stride + op->width - op->left - x->width; /* columns of padding */
+    if (y->width > MOST_COLUMNS || op->left + x->width + (behind > 0 ? behind : 0) > MOST_COLUMNS + 256) return 0;
+    for (int32_t j = 0; j < op->left; j++) a.sums[j] = 0;
+    for (int32_t j = 0; j < behind; j++) a.sums[op->left + x->width + j] = 0;
+    for (int32_t i = 0, before = 0; i < y->height; i++) {
+        const int32_t top = i * op->stride - op->top, first = top > 0 ? top : 0;
+        const int32_t end = top + op->height < x->height ? top + op->height : x->height;
+        if (end - first != before) divisors(op, x, y, before = end - first, &a);
+        for (int32_t c = from; c < to; c++) {
+            const size_t at = (size_t)c * y->plane + (size_t)i * (size_t)y->pitch;
+            if (c >= x->channels) { /* appended */
+                if (y->type == OB_U8) for (int32_t j = 0; j < y->width; j++) ((uint8_t *)y->data)[at + (size_t)j] = (uint8_t)source->zero;
+                else for (int32_t j = 0; j < y->width; j++) ((int16_t *)y->data)[at + (size_t)j] = (int16_t)source->zero;
+                continue;
+            }
+            add_rows(a.sums + op->left, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first);
+            if (op->width == 3 && op->stride == 2) average_columns(&a, y, at, 3, 2);
+            else if (op->width == 2 && op->stride == 2) average_columns(&a, y, at, 2, 2);
+            else average_columns(&a, y, at, op->width, op->stride);
+        }
+    }
+    return 1;
+}
+
+/* Sums of x - zero over the map, for each channel. */
+static void totals(const ob_value *source, const ob_map *x, int32_t *to) {
+    for (int32_t c = 0; c < x->channels; c++) {
+        int32_t s = 0;
+        for (int32_t i = 0; i < x->height; i++) {
+            const size_t at = (size_t)c * x->plane + (size_t)i * (size_t)x->pitch;
+            if (x->type == OB_U8) for (int32_t j = 0; j < x->width; j++) s += ((const uint8_t *)x->data)[at + (size_t)j];
+            else for (int32_t j = 0; j < x->width; j++) s += ((const int16_t *)x->data)[at + (size_t)j];
+        }
+        to[c] = s - source->zero * x->height * x->width;
+    }
+}
