@@ -66,11 +66,12 @@ static int32_t make_columns(const ob_operation *op, const ob_table_layer *l, int
 typedef struct span {
     int32_t most;   /* largest number of a lane less the smallest, over all planes */
     int32_t planes; /* 1 or 2 */
+    int nibble;     /* lanes of 8 bits serve */
 } span;
 
 static span span_of(const ob_value *v) {
-    if (v->type == OB_U8) return (span){v->high - v->low > 0 ? v->high - v->low : 1, 1};
-    return (span){255, 2};
+    if (v->type != OB_U8) return (span){255, 2, 0};
+    return (span){v->high - v->low > 0 ? v->high - v->low : 1, 1, v->high <= 15 && v->zero == 0 && v->low == 0};
 }
 
 /* What a chunk's lanes can be below 0, for each of its channels. */
@@ -89,7 +90,16 @@ static double cost(const ob_operation *op, const ob_table_layer *l, int flat, co
             int32_t centre;
             const int32_t sections = sections_of(op, px, flat, &centre), rows = taps(op->height, py, op->stride);
             const double entries = (double)rows * taps(op->width, px, op->stride) * all;
-            const double entry = (double)(l->rows + rows - 1) * l->pitch / kernels->lanes;
+            const double lanes = l->nibble ? kernels->lanes * 2 : kernels->lanes;
+            const double entry = (double)(l->rows + rows - 1) * l->pitch / lanes, strips = l->strip / lanes;
+            if (l->nibble) { /* each few entries three instructions more; some numbers of entries have code of their own */
+                const int32_t most = 255 / (15 * l->bits), K = rows * groups;
+                const int own = most == 3 ? K == 12 || K == 15 || K == 18 : most == 2 ? K == 9 || K == 12 : most == 4 && K == 12;
+                const double one = own ? 0.6 + 0.75 / most : 1.6;
+                total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 4;
+                total += slots * (entries * strips * one + chunks * (strips * count_of(sections) * 5 + strips * 4 + 10));
+                continue;
+            }
             total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 3;
             total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + 2.0) + 10));
         }
@@ -104,8 +114,30 @@ static int fits(const ob_operation *op, const ob_table_layer *l, int flat, const
     columns = taps(op->width, 0, op->stride);
     const int64_t lanes = (int64_t)(l->rows + rows - 1) * l->pitch + (flat ? columns : 0) + kernels->lanes;
     const int64_t sums = (int64_t)rows * columns * groups * l->bits;
+    if (l->nibble)
+        return l->bits <= 8 && lanes + kernels->lanes <= OB_TABLE_LANES / OB_TABLE_BITS && sums * 15 < 65536 &&
+               ((lanes + kernels->lanes) << l->bits) * groups <= OB_TABLE_BYTES;
     return lanes * 2 <= OB_TABLE_LANES / OB_TABLE_BITS && (lanes * 2 << l->bits) * groups <= OB_TABLE_BYTES &&
            sums * s.most < 65536 && (int64_t)rows * columns * groups < 4096;
+}
+
+enum { OB_BANK = 65535 / 15 }; /* numbers of 4 bits that a sum of 16 bits can hold */
+
+/* Groups of channels in part i of `parts`. */
+static int32_t groups_before(int32_t all, int32_t i, int32_t parts) { return (int32_t)((int64_t)all * i / parts); }
+
+/* Banks of accumulators that a layer of 4 bits fills, chunk by chunk. */
+static int32_t count_banks(const ob_operation *op, const ob_table_layer *l, int32_t groups) {
+    const int32_t all = (l->channels + l->bits - 1) / l->bits, parts = (all + groups - 1) / groups;
+    int32_t banks = 1, full = 0;
+    for (int32_t py = 0; py < op->stride && py < op->height; py++)
+        for (int32_t px = 0; px < op->stride && px < op->width; px++)
+            for (int32_t i = 0; i < parts; i++) {
+                const int32_t count = groups_before(all, i + 1, parts) - groups_before(all, i, parts);
+                const int32_t more = taps(op->height, py, op->stride) * taps(op->width, px, op->stride) * count * l->bits;
+                if ((full += more) > OB_BANK) banks++, full = more;
+            }
+    return banks;
 }
 
 int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kernels *kernels, ob_table_layer *layer) {
@@ -118,17 +150,19 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     l.outputs = op->value.channels, l.out_height = op->value.height, l.out_width = op->value.width;
     l.stride = op->stride, l.top = op->top, l.zero = source->zero;
     l.extra = below(source, s.planes == 2 ? OB_PLANE_HIGH : OB_PLANE_BYTE) > 0 ? 2 : 1;
+    l.nibble = s.nibble && !flat;
     l.shift = op->shift, l.has_base = op->base >= 0;
     for (l.pitch = 8; l.pitch <= 64; l.pitch *= 2)
         for (l.strip = 16; l.strip <= kernels->strip; l.strip *= 2) {
             if (l.strip < kernels->lanes || l.strip < l.pitch || (l.strip < kernels->strip && l.pitch != 8)) continue;
             if (l.out_width > 64 && l.pitch < 32) continue;
+            if (s.nibble && !flat && l.strip < kernels->strip) continue;
             l.rows = l.strip / l.pitch;
             l.tile_rows = (l.out_height + l.rows - 1) / l.rows;
             l.columns = make_columns(op, &l, flat, NULL);
             if (!l.columns) continue;
             for (l.bits = 1; l.bits <= OB_TABLE_BITS; l.bits++)
-                for (int32_t groups = 1; groups <= OB_TABLE_GROUPS; groups++) {
+                for (int32_t groups = 1; groups <= (l.nibble ? OB_NIBBLE_GROUPS : OB_TABLE_GROUPS); groups++) {
                     if (!fits(op, &l, flat, kernels, s, groups)) continue;
                     const double c = cost(op, &l, flat, kernels, s, groups);
                     if (best > 0 && c >= best) continue;
@@ -137,6 +171,7 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
                     layer->chunks = groups; /* until ob_plan_memory counts them */
                 }
         }
+    if (best > 0 && layer->nibble) layer->banks = count_banks(op, layer, layer->chunks);
     return best > 0;
 }
 
@@ -176,7 +211,7 @@ static void make_offsets(const ob_operation *op, const ob_table_layer *l, const 
                 const uint32_t set = n == -l->extra ? ~(uint32_t)0
                                      : n < 0        ? 0
                                                     : bits_of_row(row, op->row_bytes, (r * op->width + q) * l->channels + c->channel);
-                uint32_t w = set & all, at = (uint32_t)(y * l->pitch + (flat ? x : 0)) * 2;
+                uint32_t w = set & all, at = (uint32_t)(y * l->pitch + (flat ? x : 0)) * (l->nibble ? 1 : 2);
                 for (int32_t i = 0; i < c->groups; i++, w >>= l->bits, at += (uint32_t)c->entry << l->bits)
                     *offset++ = (uint16_t)(at + (w & one) * (uint32_t)c->entry);
             }
@@ -207,12 +242,13 @@ void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_tab
     l->direct = l->direct && column[0].at == 0;
     for (int32_t p = 0; p < s.planes; p++) {
         uint32_t at = 0;
+        int32_t bank = 0, full = 0; /* of the bank: additions so far, each of at most 15 */
         for (int32_t py = 0; py < high; py++)
             for (int32_t px = 0; px < wide; px++)
                 for (int32_t i = 0; i < parts; i++) {
                     int32_t centre;
                     const int32_t sections = sections_of(op, px, flat, &centre), rows = taps(op->height, py, op->stride);
-                    const int32_t from = (int32_t)((int64_t)all * i / parts), to = (int32_t)((int64_t)all * (i + 1) / parts);
+                    const int32_t from = groups_before(all, i, parts), to = groups_before(all, i + 1, parts);
                     const int32_t columns = taps(op->width, px, op->stride);
                     const int32_t lanes = (l->rows + rows - 1) * l->pitch + (flat ? columns - 1 : 0);
                     ob_chunk c = {0};
@@ -224,7 +260,13 @@ void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_tab
                     c.phase_y = (uint8_t)py;
                     c.column = centre - op->left;
                     c.channel = from * l->bits;
-                    c.entry = (lanes + kernels->lanes - 1) / kernels->lanes * kernels->lanes * 2;
+                    c.entry = l->nibble ? (lanes + kernels->lanes * 2 - 1) / (kernels->lanes * 2) * (kernels->lanes * 2)
+                                        : (lanes + kernels->lanes - 1) / kernels->lanes * kernels->lanes * 2;
+                    if (l->nibble) {
+                        const int32_t more = rows * columns * c.groups * l->bits;
+                        if ((full += more) > OB_BANK) bank++, full = more;
+                        c.bank = bank;
+                    }
                     const int32_t last = to * l->bits < l->channels ? to * l->bits : l->channels;
                     c.bias = (uint16_t)(below(source, (ob_plane)c.plane) * (last - c.channel));
                     *chunk++ = c;

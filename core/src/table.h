@@ -27,7 +27,8 @@
 #include "maps.h"
 
 enum {
-    OB_TABLE_GROUPS = 4,        /* groups of a chunk, at most */
+    OB_TABLE_GROUPS = 4,        /* groups of a chunk, at most; */
+    OB_NIBBLE_GROUPS = 6,       /* of activations of 4 bits */
     OB_TABLE_BITS = 7,          /* channels of a group, at most */
     OB_TABLE_STRIP = 64,        /* lanes of a tile, at most */
     OB_TABLE_BYTES = 32 << 10,  /* tables of a chunk; offsets into them have 16 bits */
@@ -49,6 +50,7 @@ typedef struct ob_chunk {
     int32_t column;        /* input column of lane X: (column of the tile + X) * stride + this */
     int32_t channel;       /* first one; group i begins at channel + i * bits */
     int32_t entry;         /* bytes of a table's entry */
+    int32_t bank;          /* 4 bits: which accumulators of 16 bits it adds to */
 } ob_chunk;
 
 /* A column of tiles: lanes [from, to) of it are outputs, the first of them at column `at`. */
@@ -68,6 +70,7 @@ typedef struct ob_table_layer {
     int32_t high_chunks;                         /* so many of them are of the high plane and come first */
     int32_t extra;                               /* outputs before those of the layer: all bits 1, and all 0 if biased */
     int32_t nibble;                              /* activations of 4 bits: lanes of 8 bits, see nibble_kernel.h */
+    int32_t banks;                               /* its accumulators of 16 bits, each of as many channels as fit */
     const ob_chunk *chunk;
     const uint16_t *offsets;
     const ob_column *column;
@@ -90,7 +93,6 @@ typedef struct ob_table_job {
 typedef struct ob_table_kernels {
     const char *name;
     int32_t lanes, strip;                        /* of a vector, and of its largest tile */
-    int32_t nibbles;                             /* has it the kernel for activations of 4 bits? */
     void (*conv)(const ob_table_job *job);
     void (*norm)(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
                  int32_t to);
@@ -105,7 +107,8 @@ extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_t
 /* Bytes of a thread's scratch for a layer: tables, accumulators, a row of everything that is copied. */
 static inline size_t ob_table_scratch(const ob_table_layer *layer) {
     const size_t slots = (size_t)layer->outputs + (size_t)layer->extra;
-    return OB_TABLE_BYTES + OB_TABLE_LANES + OB_TABLE_COPY + (slots + 1) * (size_t)layer->strip * sizeof(uint32_t);
+    const size_t lane = layer->nibble ? (size_t)layer->banks * sizeof(uint16_t) : sizeof(uint32_t);
+    return OB_TABLE_BYTES + OB_TABLE_LANES + OB_TABLE_COPY + (size_t)layer->strip * (sizeof(uint32_t) + slots * lane);
 }
 
 #endif

@@ -3,7 +3,7 @@
 #include "vector_avx2.h"
 #define OB_KERNELS ob_table_avx2
 #define OB_NAME "avx2"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_avx2;
 #endif

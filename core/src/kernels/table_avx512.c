@@ -3,7 +3,7 @@
 #include "vector_avx512.h"
 #define OB_KERNELS ob_table_avx512
 #define OB_NAME "avx512"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_avx512;
 #endif

@@ -3,7 +3,7 @@
 #include "vector_neon.h"
 #define OB_KERNELS ob_table_neon
 #define OB_NAME "neon"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_neon;
 #endif

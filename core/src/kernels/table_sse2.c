@@ -3,7 +3,7 @@
 #include "vector_sse2.h"
 #define OB_KERNELS ob_table_sse2
 #define OB_NAME "sse2"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_sse2;
 #endif

@@ -3,7 +3,7 @@
 #include "vector_wasm.h"
 #define OB_KERNELS ob_table_wasm
 #define OB_NAME "wasm"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_wasm;
 #endif

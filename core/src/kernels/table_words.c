@@ -3,7 +3,7 @@
 #include "vector_words.h"
 #define OB_KERNELS ob_table_words
 #define OB_NAME "words"
-#include "table_kernel.h"
+#include "all_kernels.h"
 #else
 typedef int ob_no_words;
 #endif

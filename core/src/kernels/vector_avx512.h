@@ -31,4 +31,11 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const M512 some = _mm512_min_epi16(none, _mm512_set1_epi16((short)limit));
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi16_epi8(some));
 }
+/* a0 b0 a1 b1 ...: pieces of 16 bytes that were zipped are put in order */
+static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
+    const M512 x = _mm512_unpacklo_epi16((M512)a, (M512)b), y = _mm512_unpackhi_epi16((M512)a, (M512)b);
+    const M512 first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    *low = (v16)_mm512_permutex2var_epi64(x, first, y);
+    *high = (v16)_mm512_permutex2var_epi64(x, second, y);
+}
 #endif

@@ -16,6 +16,16 @@ static inline void v_store(void *p, v16 x) { *(v16_anywhere *)p = x; }
 static inline v16 v_add(v16 a, v16 b) { return a + b; }
 #define v_add_any v_add
 static inline v16 v_high_bytes(v16 x) { return (v16)((v16_signed)x >> 8); }
+typedef uint8_t v8_all __attribute__((vector_size(OB_LANES * 2)));
+typedef uint64_t v64 __attribute__((vector_size(OB_LANES * 2)));
+static inline v16 v_add8(v16 a, v16 b) { return (v16)((v8_all)a + (v8_all)b); }
+/* Lanes of 8 bits, two in each of 16: sums of the even ones and of the odd ones. The even ones are what is left of all
+ * when the odd ones are taken away, at the end: one instruction fewer each time. */
+static inline void v_gather_pairs(v16 *even, v16 *odd, v16 x) { *even += x, *odd += x >> 8; }
+static inline v16 v_even_of_pairs(v16 even, v16 odd) { return even - (odd << 8); }
+#define OB_ROWS_OF_4 /* rows of 4 lanes: a 64-bit shift */
+static inline v16 v_left_rows4(v16 x) { return (v16)((v64)x << 16); }
+static inline v16 v_right_rows4(v16 x) { return (v16)((v64)x >> 16); }
 static inline v32 v_even(v16 x) { return (v32)x & 0xffff; }
 static inline v32 v_odd(v16 x) { return (v32)x >> 16; }
 static inline v32 v_add32(v32 a, v32 b) { return a + b; }

@@ -28,4 +28,9 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const M128 b = _mm_packus_epi16((M128)a, (M128)a);
     _mm_storel_epi64((M128 *)p, _mm_min_epu8(b, _mm_set1_epi8((char)limit)));
 }
+/* a0 b0 a1 b1 ... */
+static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
+    *low = (v16)_mm_unpacklo_epi16((M128)a, (M128)b);
+    *high = (v16)_mm_unpackhi_epi16((M128)a, (M128)b);
+}
 #endif

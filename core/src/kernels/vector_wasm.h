@@ -22,4 +22,9 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const v128_t b = wasm_u8x16_min(wasm_u8x16_narrow_i16x8((v128_t)a, (v128_t)a), wasm_i8x16_splat((int8_t)limit));
     wasm_v128_store64_lane(p, b, 0);
 }
+/* a0 b0 a1 b1 ... */
+static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
+    *low = (v16)wasm_i16x8_shuffle((v128_t)a, (v128_t)b, 0, 8, 1, 9, 2, 10, 3, 11);
+    *high = (v16)wasm_i16x8_shuffle((v128_t)a, (v128_t)b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
 #endif

@@ -24,6 +24,18 @@ static inline v16 v_high_bytes(v16 x) {
 }
 static inline v16 v_left(v16 before, v16 x) { return x << 16 | before >> 48; }  /* lane i becomes lane i - 1 */
 static inline v16 v_right(v16 x, v16 behind) { return x >> 16 | behind << 48; } /* lane i becomes lane i + 1 */
+#define v_add8 v_add
+/* Lanes of 8 bits, two in each of 16: sums of the even ones and of the odd ones. */
+static inline void v_gather_pairs(v16 *even, v16 *odd, v16 x) {
+    *even += x & 0x00ff00ff00ff00ffull, *odd += x >> 8 & 0x00ff00ff00ff00ffull;
+}
+#define v_even_of_pairs(even, odd) (even)
+/* a0 b0 a1 b1 ... */
+static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
+    const uint64_t m = 0xffff;
+    *low = (a & m) | (b & m) << 16 | (a >> 16 & m) << 32 | (b >> 16 & m) << 48;
+    *high = (a >> 32 & m) | (b >> 32 & m) << 16 | (a >> 48) << 32 | (b >> 48) << 48;
+}
 static inline v32 v_even(v16 x) { return x & EACH_HALF; }
 static inline v32 v_odd(v16 x) { return x >> 16 & EACH_HALF; }
 static inline v32 v_add32(v32 a, v32 b) { return a + b; } /* sums stay below 2^32 */

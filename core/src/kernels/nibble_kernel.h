@@ -1,0 +1,247 @@
+/* The table kernel for activations of 4 bits, 0..15: lanes of 8 bits, twice as many in a vector. A few entries add up to
+ * 255 at most; then their even and their odd lanes go to sums of 16 bits, and these to accumulators of 16 bits, a bank of
+ * them for as many channels as fit. Two lanes of 8 bits are one of 16, and sums of even and of odd columns are kept apart:
+ * the column to the left of an even one is the odd one before it, that of an odd one is its even one. */
+
+enum { PAIRS = OB_TABLE_STRIP / (2 * OB_LANES) ? OB_TABLE_STRIP / (2 * OB_LANES) : 1 };
+
+/* Entries of g channels that can be added before a lane of 8 bits is full. */
+#define OB_MOST_ENTRIES(g) (255 / (15 * (g)))
+
+static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, uint8_t *x) {
+    const ob_table_layer *l = t->layer;
+    const ob_map *map = &t->job->source;
+    const int32_t pitch = l->pitch, stride = l->stride, total = c->entry, rows = total / pitch;
+    const int32_t first_row = t->row * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
+    const uint8_t *plane = (const uint8_t *)map->data + (size_t)channel * map->plane;
+    int32_t from = first_column < 0 ? (-first_column + stride - 1) / stride : 0;
+    int32_t to = l->width > first_column ? (l->width - first_column + stride - 1) / stride : 0;
+    if (to > pitch) to = pitch;
+    if (from > to) from = to;
+    for (int32_t i = 0; i < total; i += 4 * OB_LANES / 2) v_store(x + i, v_zero());
+    if (from == to) return;
+    for (int32_t y = 0; y < rows; y++, x += pitch) {
+        const int32_t row = first_row + y * stride;
+        if (row < 0 || row >= l->height) continue;
+        const uint8_t *p = plane + (size_t)row * (size_t)map->pitch + (size_t)(first_column + from * stride);
+        if (stride == 1)
+            for (int32_t i = 0; i < to - from; i++) x[from + i] = p[i];
+        else
+            for (int32_t i = 0; i < to - from; i++) x[from + i] = p[(size_t)i * (size_t)stride];
+    }
+}
+
+static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
+    const ob_table_layer *l = t->layer;
+    const ptrdiff_t vectors = c->entry / (2 * LANES);
+    uint8_t *table = t->tables, *x = (uint8_t *)t->lanes;
+    for (int32_t i = 0; i < c->groups; i++, table += (ptrdiff_t)c->entry << l->bits) {
+        const int32_t channel = c->channel + i * l->bits;
+        const int32_t members = l->channels - channel < l->bits ? l->channels - channel : l->bits;
+        for (ptrdiff_t u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
+        for (int32_t j = 0; j < members; j++) {
+            uint8_t *to = table + ((ptrdiff_t)c->entry << j);
+            const uint8_t *from = table;
+            gather_nibbles(t, c, channel + j, x);
+            for (int32_t e = 0; e < 1 << j; e++)
+                for (ptrdiff_t u = 0; u < vectors; u++, to += LANES * 2, from += LANES * 2)
+                    v_store(to, v_add8(v_load(from), v_load(x + u * LANES * 2)));
+        }
+    }
+}
+
+/* K entries added up, M of them at a time. V counts vectors of 2 * LANES lanes. */
+OB_INLINE void add_up_nibbles(const int V, const int K, const int M, const uint8_t *table, const uint16_t *offset,
+                              v16 *evens, v16 *odds) {
+    v16 a[PAIRS], even[PAIRS], odd[PAIRS];
+    uint64_t four = 0;
+    OB_UNROLL for (int e = 0; e < V; e++) even[e] = v_zero(), odd[e] = v_zero();
+    OB_UNROLL for (int k = 0; k < K; k++) {
+        if (k % 4 == 0) OB_COPY(&four, offset + k, 8);
+        const uint8_t *q = table + (uint16_t)four;
+        four >>= 16;
+        OB_UNROLL for (int e = 0; e < V; e++) {
+            if (k % M == 0) a[e] = v_load(q + e * LANES * 2);
+            else {
+                a[e] = v_add8(a[e], v_load(q + e * LANES * 2));
+                OB_PIN(a[e]);
+            }
+            if (k % M == M - 1 || k == K - 1) {
+                v_gather_pairs(&even[e], &odd[e], a[e]);
+                OB_PIN(even[e]);
+                OB_PIN(odd[e]);
+            }
+        }
+    }
+    OB_UNROLL for (int e = 0; e < V; e++) evens[e] = v_even_of_pairs(even[e], odd[e]), odds[e] = odd[e];
+}
+
+/* The same for any number of entries, two at a time: of up to 8 channels. */
+OB_INLINE void add_up_some_nibbles(const int V, int K, const uint8_t *table, const uint16_t *offset, v16 *evens,
+                                   v16 *odds) {
+    v16 even[PAIRS], odd[PAIRS];
+    OB_UNROLL for (int e = 0; e < V; e++) even[e] = v_zero(), odd[e] = v_zero();
+    for (int k = 0; k < K; k += 2) {
+        const uint8_t *p = table + offset[k], *q = k + 1 < K ? table + offset[k + 1] : table; /* entry 0 is 0 */
+        OB_UNROLL for (int e = 0; e < V; e++) {
+            v16 a = v_add8(v_load(p + e * LANES * 2), v_load(q + e * LANES * 2));
+            OB_PIN(a);
+            v_gather_pairs(&even[e], &odd[e], a);
+            OB_PIN(even[e]);
+            OB_PIN(odd[e]);
+        }
+    }
+    OB_UNROLL for (int e = 0; e < V; e++) evens[e] = v_even_of_pairs(even[e], odd[e]), odds[e] = odd[e];
+}
+
+OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *s, int32_t banks) {
+    const ob_table_layer *l = t->layer;
+    const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
+    const v16 *sums = (const v16 *)t->sums + (size_t)(n + l->extra) * 2 * (size_t)V;
+    v16 x[VECTORS];
+    OB_UNROLL for (int e = 0; e < V; e++) {
+        v16 half[2]; /* even columns, odd columns */
+        OB_UNROLL for (int h = 0; h < 2; h++) {
+            v32 a = v_even(s[2 * e + h]), b = v_odd(s[2 * e + h]);
+            for (int32_t k = 0; k < banks; k++) {
+                const v16 more = sums[(size_t)k * bank + (size_t)(2 * e + h)];
+                a = v_add32(a, v_even(more)), b = v_add32(b, v_odd(more));
+            }
+            a = v_shift32(v_twice_less(a, t->rest[4 * e + 2 * h]), l->shift);
+            b = v_shift32(v_twice_less(b, t->rest[4 * e + 2 * h + 1]), l->shift);
+            half[h] = v_narrow(a, b);
+        }
+        v_zip(half[0], half[1], &x[2 * e], &x[2 * e + 1]);
+    }
+    finish_lanes(2 * V, t, n, x);
+}
+
+/* Outputs [from, to) of a chunk, counted with the extra one. `begin`: the first chunk of its bank; `finish`: the last. */
+OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M, const tile *t, const ob_chunk *c,
+                              int32_t from, int32_t to, int begin, int finish) {
+    const ob_table_layer *l = t->layer;
+    const int32_t columns = 1 + (c->sections >> 1 & 1) + (c->sections >> 2 & 1), sums = c->sums;
+    const uint16_t *offset = l->offsets + c->offsets + (size_t)from * (size_t)(columns * sums);
+    const size_t slots = (size_t)(l->outputs + l->extra);
+    v16 *a = (v16 *)t->sums + ((size_t)c->bank * slots + (size_t)from) * (2 * (size_t)V);
+    for (int32_t n = from; n < to; n++, a += 2 * V) {
+        v16 s[2 * PAIRS]; /* even columns, odd columns of each vector */
+        for (int section = 0; section < 3; section++) {
+            v16 even[PAIRS], odd[PAIRS];
+            if (!(c->sections >> section & 1)) continue;
+            if (K) add_up_nibbles(V, K, M, t->tables, offset, even, odd);
+            else add_up_some_nibbles(V, sums, t->tables, offset, even, odd);
+            offset += sums;
+            if (section == 0) {
+                OB_UNROLL for (int e = 0; e < V; e++) s[2 * e] = even[e], s[2 * e + 1] = odd[e];
+            } else if (section == 1) {
+                OB_UNROLL for (int e = 0; e < V; e++) {
+                    const v16 next = e * LANES % (P / 2) == 0 ? v_zero() : odd[e ? e - 1 : 0];
+                    s[2 * e] = v_add(s[2 * e], from_left(P / 2, next, odd[e]));
+                    s[2 * e + 1] = v_add(s[2 * e + 1], even[e]);
+                }
+            } else {
+                OB_UNROLL for (int e = 0; e < V; e++) {
+                    const v16 next = (e + 1) * LANES % (P / 2) == 0 ? v_zero() : even[e + 1 < V ? e + 1 : e];
+                    s[2 * e] = v_add(s[2 * e], odd[e]);
+                    s[2 * e + 1] = v_add(s[2 * e + 1], from_right(P / 2, even[e], next));
+                }
+            }
+        }
+        if (!begin) OB_UNROLL for (int e = 0; e < 2 * V; e++) s[e] = v_add(s[e], a[e]);
+        if (!finish) {
+            OB_UNROLL for (int e = 0; e < 2 * V; e++) a[e] = s[e];
+            continue;
+        }
+        const int32_t o = n - l->extra;
+        v16 complete[2 * PAIRS];
+        OB_UNROLL for (int e = 0; e < 2 * V; e++) complete[e] = s[e];
+        if (!l->direct && l->has_base) copy_tile(t, o, 0);
+        t->finish_nibbles(t, o, complete, c->bank);
+        if (!l->direct) copy_tile(t, o, 1);
+    }
+}
+
+OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
+                            int begin, int finish) {
+    const int most = OB_MOST_ENTRIES(t->layer->bits);
+#define OB_ENTRIES(K, M) \
+    if (c->sums == K && most == M) { \
+        nibble_outputs(V, P, K, M, t, c, from, to, begin, finish); \
+        return; \
+    }
+    OB_ENTRIES(18, 3)
+    OB_ENTRIES(15, 3)
+    OB_ENTRIES(12, 3)
+    OB_ENTRIES(12, 2)
+    OB_ENTRIES(9, 2)
+    OB_ENTRIES(12, 4)
+    nibble_outputs(V, P, 0, 0, t, c, from, to, begin, finish);
+}
+
+typedef void do_nibbles(const tile *t, const ob_chunk *c, int32_t from, int32_t to, int begin, int finish);
+
+static void nibble_tiles(const int V, const ob_table_job *job, do_nibbles *some, do_finish_nibbles *finish) {
+    const ob_table_layer *l = job->layer;
+    tile t = tile_of(job);
+    t.finish_nibbles = finish;
+    const int32_t from = l->extra + job->output, to = l->extra + job->output_end;
+    const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
+    for (int32_t i = job->tile; i < job->tile_end; i++) {
+        set_tile(&t, i);
+        for (int32_t k = 0; k < l->chunks; k++) {
+            const ob_chunk *c = l->chunk + k;
+            const int last = k == l->chunks - 1, begin = !k || c->bank != c[-1].bank;
+            fill_nibble_tables(&t, c);
+            some(&t, c, 0, l->extra, begin, 0);
+            if (last) {
+                const v16 *a = (const v16 *)t.sums;
+                for (int e = 0; e < 2 * V; e++) {
+                    v32 even = v_even(a[e]), odd = v_odd(a[e]);
+                    for (int32_t b = 1; b <= c->bank; b++)
+                        even = v_add32(even, v_even(a[(size_t)b * bank + (size_t)e])),
+                        odd = v_add32(odd, v_odd(a[(size_t)b * bank + (size_t)e]));
+                    t.rest[2 * e] = v_minus32(even, (uint32_t)1 << l->shift >> 1);
+                    t.rest[2 * e + 1] = v_minus32(odd, (uint32_t)1 << l->shift >> 1);
+                }
+            }
+            some(&t, c, from, to, begin, last);
+        }
+    }
+}
+
+#define OB_NIBBLES(S, P) \
+    OB_CALL void nibbles_##S##_##P(const tile *t, const ob_chunk *c, int32_t from, int32_t to, int begin, int finish) { \
+        nibble_chunk(S / (2 * OB_LANES), P, t, c, from, to, begin, finish); \
+    }
+#define OB_FINISH_NIBBLES(S) \
+    OB_CALL void finish_nibbles_##S(const tile *t, int32_t n, const v16 *s, int32_t banks) { \
+        finish_nibbles(S / (2 * OB_LANES), t, n, s, banks); \
+    }
+#if OB_LANES == 4
+OB_FINISH_NIBBLES(32)
+OB_NIBBLES(32, 8)
+OB_NIBBLES(32, 16)
+OB_NIBBLES(32, 32)
+#else
+OB_FINISH_NIBBLES(64)
+OB_NIBBLES(64, 8)
+OB_NIBBLES(64, 16)
+OB_NIBBLES(64, 32)
+OB_NIBBLES(64, 64)
+#endif
+
+static void conv_nibbles(const ob_table_job *job) {
+    const int32_t pitch = job->layer->pitch;
+#if OB_LANES == 4
+    nibble_tiles(32 / (2 * LANES), job, pitch == 8 ? nibbles_32_8 : pitch == 16 ? nibbles_32_16 : nibbles_32_32,
+                 finish_nibbles_32);
+#else
+    nibble_tiles(64 / (2 * LANES), job,
+                 pitch == 8    ? nibbles_64_8
+                 : pitch == 16 ? nibbles_64_16
+                 : pitch == 32 ? nibbles_64_32
+                               : nibbles_64_64,
+                 finish_nibbles_64);
+#endif
+}
