@@ -8,26 +8,60 @@ enum { PAIRS = OB_TABLE_STRIP / (2 * OB_LANES) ? OB_TABLE_STRIP / (2 * OB_LANES)
 /* Entries of g channels that can be added before a lane of 8 bits is full. */
 #define OB_MOST_ENTRIES(g) (255 / (15 * (g)))
 
+/* `count` bytes, a multiple of 8, from `p` or 0. */
+static inline void copy_bytes(uint8_t *x, const uint8_t *p, int32_t count) {
+    int32_t i = 0;
+    for (; i + 2 * LANES <= count; i += 2 * LANES) v_store(x + i, p ? v_load(p + i) : v_zero());
+    for (; i < count; i += 8) {
+        uint64_t w = 0;
+        if (p) OB_COPY(&w, p + i, 8);
+        OB_COPY(x + i, &w, 8);
+    }
+}
+
+/* Every second byte: four at a time while there are, each from 8. */
+static inline void every_second(uint8_t *x, const uint8_t *p, int32_t count) {
+    int32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        uint64_t w;
+        OB_COPY(&w, p + 2 * i, 8);
+        w &= 0x00ff00ff00ff00ffull;
+        w = (w | w >> 8) & 0x0000ffff0000ffffull;
+        const uint32_t four = (uint32_t)(w | w >> 16);
+        OB_COPY(x + i, &four, 4);
+    }
+    for (; i < count; i++) x[i] = p[2 * i];
+}
+
 static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, uint8_t *x) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
     const int32_t pitch = l->pitch, stride = l->stride, total = c->entry, rows = total / pitch;
     const int32_t first_row = t->row * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
     const uint8_t *plane = (const uint8_t *)map->data + (size_t)channel * map->plane;
+    if (stride == 1 && first_column == 0 && l->width == pitch && map->pitch == pitch) { /* rows lie one behind the other */
+        const int32_t from = first_row < 0 ? -first_row : 0;
+        const int32_t left = l->height - first_row, to = left < rows ? (left > from ? left : from) : rows;
+        copy_bytes(x, NULL, from * pitch);
+        copy_bytes(x + from * pitch, plane + (size_t)(first_row + from) * (size_t)pitch, (to - from) * pitch);
+        copy_bytes(x + to * pitch, NULL, total - to * pitch);
+        return;
+    }
     int32_t from = first_column < 0 ? (-first_column + stride - 1) / stride : 0;
     int32_t to = l->width > first_column ? (l->width - first_column + stride - 1) / stride : 0;
     if (to > pitch) to = pitch;
     if (from > to) from = to;
-    for (int32_t i = 0; i < total; i += 4 * OB_LANES / 2) v_store(x + i, v_zero());
-    if (from == to) return;
+    copy_bytes(x, NULL, total);
     for (int32_t y = 0; y < rows; y++, x += pitch) {
-        const int32_t row = first_row + y * stride;
-        if (row < 0 || row >= l->height) continue;
+        const int32_t row = first_row + y * stride, count = to - from;
+        if (row < 0 || row >= l->height || !count) continue;
         const uint8_t *p = plane + (size_t)row * (size_t)map->pitch + (size_t)(first_column + from * stride);
         if (stride == 1)
-            for (int32_t i = 0; i < to - from; i++) x[from + i] = p[i];
+            for (int32_t i = 0; i < count; i++) x[from + i] = p[i];
+        else if (stride == 2)
+            every_second(x + from, p, count);
         else
-            for (int32_t i = 0; i < to - from; i++) x[from + i] = p[(size_t)i * (size_t)stride];
+            for (int32_t i = 0; i < count; i++) x[from + i] = p[(size_t)i * (size_t)stride];
     }
 }
 
