@@ -115,10 +115,10 @@ static int fits(const ob_operation *op, const ob_table_layer *l, int flat, const
     const int64_t lanes = (int64_t)(l->rows + rows - 1) * l->pitch + (flat ? columns : 0) + kernels->lanes;
     const int64_t sums = (int64_t)rows * columns * groups * l->bits;
     if (l->nibble)
-        return l->bits <= 8 && lanes + kernels->lanes <= OB_TABLE_LANES / OB_TABLE_BITS && sums * 15 < 65536 &&
+        return rows * columns <= OB_TABLE_TAPS && lanes + kernels->lanes <= OB_TABLE_LANES / OB_TABLE_BITS && sums * 15 < 65536 &&
                ((lanes + kernels->lanes) << l->bits) * groups <= OB_TABLE_BYTES;
     return lanes * 2 <= OB_TABLE_LANES / OB_TABLE_BITS && (lanes * 2 << l->bits) * groups <= OB_TABLE_BYTES &&
-           sums * s.most < 65536 && (int64_t)rows * columns * groups < 4096;
+           sums * s.most < 65536 && rows * columns <= OB_TABLE_TAPS;
 }
 
 enum { OB_BANK = 65535 / 15 }; /* numbers of 4 bits that a sum of 16 bits can hold */
@@ -175,18 +175,36 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     return best > 0;
 }
 
-/* Up to 32 bits of a row from bit `at` on. */
-static uint32_t bits_of_row(const uint8_t *row, int32_t row_bytes, int32_t at) {
+/* 57 or more bits of a row from bit `at` on; zeros behind its end. */
+static inline uint64_t bits_of_row(const uint8_t *row, int32_t row_bytes, int32_t at) {
     uint64_t w = 0;
     const int32_t byte = at >> 3, left = row_bytes - byte;
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     if (left >= 8) {
         memcpy(&w, row + byte, 8);
-        return (uint32_t)(w >> (at & 7));
+        return w >> (at & 7);
     }
 #endif
-    for (int32_t i = 0; i < 5 && i < left; i++) w |= (uint64_t)row[byte + i] << 8 * i;
-    return (uint32_t)(w >> (at & 7));
+    for (int32_t i = 0; i < 8 && i < left; i++) w |= (uint64_t)row[byte + i] << 8 * i;
+    return w >> (at & 7);
+}
+
+/* Where a tap's weights lie in a row of bits, and its entries in a table. */
+typedef struct tap_place {
+    int32_t bit;
+    uint32_t entry;
+} tap_place;
+
+/* A row's offsets of one chunk. Groups are a constant where it is called: this is most of the time that loading takes. */
+static inline uint16_t *row_offsets(const ob_chunk *c, int32_t bits, const tap_place *tap, int32_t count, uint64_t all,
+                                    const uint8_t *row, int32_t row_bytes, const int32_t groups, uint16_t *offset) {
+    const uint32_t one = ((uint32_t)1 << bits) - 1, entry = (uint32_t)c->entry, table = entry << bits;
+    for (int32_t k = 0; k < count; k++) {
+        uint64_t w = (row ? bits_of_row(row, row_bytes, tap[k].bit) : ~(uint64_t)0) & all;
+        uint32_t at = tap[k].entry;
+        for (int32_t i = 0; i < groups; i++, w >>= bits, at += table) *offset++ = (uint16_t)(at + ((uint32_t)w & one) * entry);
+    }
+    return offset;
 }
 
 /* The offsets of one chunk: for each output, the extra ones first, each section, each tap and each group. */
@@ -195,26 +213,28 @@ static void make_offsets(const ob_operation *op, const ob_table_layer *l, const 
     const int flat = c->sections == OB_FLAT;
     const int32_t rows = taps(op->height, c->phase_y, op->stride);
     const int32_t columns = flat ? taps(op->width, px, op->stride) : count_of(c->sections);
-    const int32_t count = l->channels - c->channel < c->groups * l->bits ? l->channels - c->channel : c->groups * l->bits;
-    const uint32_t all = (uint32_t)((uint64_t)-1 >> (64 - count)), one = ((uint32_t)1 << l->bits) - 1;
-    int32_t centre;
+    const int32_t left = l->channels - c->channel, most = c->groups * l->bits, count = left < most ? left : most;
+    const uint64_t all = ~(uint64_t)0 >> (64 - count);
+    int32_t centre, places = 0;
+    tap_place tap[OB_TABLE_TAPS];
     sections_of(op, px, flat, &centre);
-    /* taps of the sections: centre, left, right */
-    int32_t tap[3] = {centre, centre, centre};
-    if (c->sections & OB_LEFT) tap[1] = centre - op->stride;
-    if (c->sections & OB_RIGHT) tap[columns - 1] = centre + op->stride;
+    for (int32_t x = 0; x < columns; x++) {
+        int32_t q = flat ? px + x * op->stride : centre; /* sections: centre, left, right */
+        if (!flat && x) q += x == 1 && c->sections & OB_LEFT ? -op->stride : op->stride;
+        for (int32_t y = 0; y < rows; y++) {
+            const int32_t r = c->phase_y + y * op->stride, lane = y * l->pitch + (flat ? x : 0);
+            tap[places++] = (tap_place){(r * op->width + q) * l->channels + c->channel, (uint32_t)(l->nibble ? lane : lane * 2)};
+        }
+    }
     for (int32_t n = -l->extra; n < l->outputs; n++) {
-        const uint8_t *row = op->rows + (size_t)(n < 0 ? 0 : n) * (size_t)op->row_bytes;
-        for (int32_t x = 0; x < columns; x++)
-            for (int32_t y = 0; y < rows; y++) {
-                const int32_t r = c->phase_y + y * op->stride, q = flat ? px + x * op->stride : tap[x];
-                const uint32_t set = n == -l->extra ? ~(uint32_t)0
-                                     : n < 0        ? 0
-                                                    : bits_of_row(row, op->row_bytes, (r * op->width + q) * l->channels + c->channel);
-                uint32_t w = set & all, at = (uint32_t)(y * l->pitch + (flat ? x : 0)) * (l->nibble ? 1 : 2);
-                for (int32_t i = 0; i < c->groups; i++, w >>= l->bits, at += (uint32_t)c->entry << l->bits)
-                    *offset++ = (uint16_t)(at + (w & one) * (uint32_t)c->entry);
-            }
+        const uint8_t *row = n < 0 ? NULL : op->rows + (size_t)n * (size_t)op->row_bytes;
+        const uint64_t some = n < 0 && n != -l->extra ? 0 : all; /* all weights +1, then all -1 */
+        switch (c->groups) {
+        case 2: offset = row_offsets(c, l->bits, tap, places, some, row, op->row_bytes, 2, offset); break;
+        case 3: offset = row_offsets(c, l->bits, tap, places, some, row, op->row_bytes, 3, offset); break;
+        case 4: offset = row_offsets(c, l->bits, tap, places, some, row, op->row_bytes, 4, offset); break;
+        default: offset = row_offsets(c, l->bits, tap, places, some, row, op->row_bytes, c->groups, offset); break;
+        }
     }
 }
 

@@ -30,6 +30,7 @@ enum {
     OB_TABLE_GROUPS = 4,        /* groups of a chunk, at most; */
     OB_NIBBLE_GROUPS = 6,       /* of activations of 4 bits */
     OB_TABLE_BITS = 7,          /* channels of a group, at most */
+    OB_TABLE_TAPS = 257,        /* of a phase, at most: so many numbers of 8 bits add up to 16 */
     OB_TABLE_STRIP = 64,        /* lanes of a tile, at most */
     OB_TABLE_BYTES = 32 << 10,  /* tables of a chunk; offsets into them have 16 bits */
     OB_TABLE_LANES = OB_TABLE_BITS * 1024, /* bytes: lanes of the channels of one group, an entry each */
