@@ -49,11 +49,12 @@ def options() -> argparse.Namespace:
 
 
 def onebit(o: argparse.Namespace) -> tuple[Run, Any]:
-    sys.path.insert(0, str(HERE.parent.parent / "src"))
-    from onebit.engine import Engine
+    import onebit  # as installed: the library lies there
 
-    engine = Engine(o.model, isa=o.isa, threads=o.threads)
-    return engine.run, getattr(engine, "isa", o.isa)
+    model = onebit.load(o.model, isa=o.isa, threads=o.threads)
+    if not model.engine:
+        raise SystemExit("the engine is not installed")
+    return model.integers, {"isa": model.engine.isa, **Counter(layer.kernel for layer in model.engine.layers)}
 
 
 def reference(o: argparse.Namespace) -> tuple[Run, Any]:
