@@ -101,6 +101,7 @@ typedef struct ob_layer {
     int32_t channels, height, width; /* of what it makes */
     int32_t source_channels, kernel_height, kernel_width, stride;
     int64_t macs; /* multiply-accumulates a picture */
+    int32_t group; /* tables: input channels that one addition of a lane covers; else 0 */
 } ob_layer;
 
 OB_API ob_status ob_model_layer(const ob_model *model, int32_t i, ob_layer *layer);
@@ -126,6 +127,12 @@ OB_API ob_status ob_run(const ob_model *model, ob_pool *pool, const uint8_t *pic
 /* The same for one picture, with the nanoseconds that each operation took in nanoseconds[operations] (0 where fused). */
 OB_API ob_status ob_run_timed(const ob_model *model, ob_pool *pool, const uint8_t *picture, int32_t *logits, void *arena,
                               size_t arena_bytes, int64_t *nanoseconds);
+
+/* What tables could do at best on this CPU: lanes added from the first-level cache in a second, with nothing else to do, of
+ * 16 bits (or of 8, for activations of 4). A layer's bound is its `group` times that, in multiply-accumulates. Takes some
+ * milliseconds. `memory` has OB_PEAK_BYTES; *lanes is 0 where the instruction set has no tables. */
+enum { OB_PEAK_BYTES = 65536 };
+OB_API ob_status ob_peak(const char *isa, int nibbles, void *memory, size_t memory_bytes, double *lanes);
 
 #ifdef __cplusplus
 }

@@ -193,6 +193,7 @@ ob_status ob_model_layer(const ob_model *model, int32_t i, ob_layer *layer) {
     const int64_t weights = (int64_t)source->channels * op->height * op->width * op->value.channels;
     if (op->kind == OB_CONV) layer->macs = weights * op->value.height * op->value.width;
     if (op->kind == OB_LOGITS) layer->macs = weights;
+    if (step->layer) layer->group = step->layer->bits;
     if (step->layer) layer->kernel = step->layer->nibble ? "tables of 4 bits" : step->layer->high_chunks ? "tables of 2 x 8 bits" : "tables of 8 bits";
     if (op->kind == OB_NORM && step->fused >= 0) layer->kernel = "fused";
     else if (!step->layer && op->kind != OB_CONV && model->isa->table) layer->kernel = "vectors";

@@ -100,7 +100,8 @@ typedef struct ob_table_kernels {
     int (*average)(const ob_operation *op, const ob_value *source, const ob_map *x, const ob_map *y, int32_t from,
                    int32_t to); /* 0 where it leaves the work to plain loops */
     void (*totals)(const ob_value *source, const ob_map *x, int32_t *to);
-} ob_table_kernels;
+    void (*probe)(const uint8_t *table, const uint16_t *offsets, int32_t count, int nibbles, uint8_t *to);
+} ob_table_kernels; /* probe: the hot loop alone, `count` times 12 entries of `strip` lanes */
 
 extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_table_avx512, ob_table_neon,
     ob_table_wasm;

@@ -26,12 +26,6 @@ static uint8_t *read_file(const char *name, size_t *bytes) {
     return content;
 }
 
-/* The address in `block` that is aligned, for `bytes` that end where `block` ends. */
-static void *place(size_t bytes, void **block) {
-    *block = malloc(bytes + OB_ALIGNMENT);
-    return *block ? (uint8_t *)*block + (OB_ALIGNMENT - (uintptr_t)*block % OB_ALIGNMENT) : NULL;
-}
-
 int main(int count, char **names) {
     for (int i = 1; i < count; i++) {
         size_t bytes = 0;
@@ -41,13 +35,12 @@ int main(int count, char **names) {
             return 1;
         }
         ob_program *program;
-        int32_t operation;
-        void *block, *memory;
+        int32_t operation = -1;
         size_t size = ob_program_size(file, bytes);
-        memory = place(size, &block);
+        void *memory = aligned_alloc(OB_ALIGNMENT, size ? size : OB_ALIGNMENT);
         ob_status status = memory ? ob_program_read(file, bytes, memory, size, &program, &operation) : OB_ERROR_MEMORY;
         printf("%s %s %" PRId32 "\n", names[i], ob_status_name(status), operation);
-        free(block);
+        free(memory);
         free(file);
     }
     return 0;
