@@ -79,6 +79,24 @@ static int32_t below(const ob_value *v, ob_plane plane) {
     return plane == OB_PLANE_BYTE ? v->zero - v->low : plane == OB_PLANE_HIGH ? 128 : 0;
 }
 
+static int own_code(int32_t sums, int32_t most) {
+#define OB_OWN(K, M) if (sums == K && most == M) return 1;
+    OB_NIBBLE_ENTRIES(OB_OWN)
+    return 0;
+}
+
+/* Tiles that can share rows: 3 x 3, two rows of OB_RING_PITCH lanes, and code that knows how a ring is turned. */
+static int32_t ring_of(const ob_operation *op, const ob_table_layer *l, const ob_table_kernels *kernels, int32_t groups) {
+    const int32_t all = (l->channels + l->bits - 1) / l->bits, parts = (all + groups - 1) / groups;
+    if (op->height != 3 || op->width != 3 || op->stride != 1 || l->pitch != OB_RING_PITCH || l->rows != 2) return 1;
+    if (OB_RING_PITCH % (l->nibble ? kernels->lanes * 2 : kernels->lanes)) return 1; /* vectors of several rows */
+    if (l->nibble) {
+        const int32_t most = 255 / (15 * l->bits);
+        if (!own_code(all / parts * 3, most) || !own_code((all + parts - 1) / parts * 3, most)) return 1;
+    }
+    return OB_RING;
+}
+
 /* The layer's cost in cycles, roughly: two loads a cycle, a store a cycle. */
 static double cost(const ob_operation *op, const ob_table_layer *l, int flat, const ob_table_kernels *kernels, span s,
                    int32_t groups) {
@@ -91,10 +109,10 @@ static double cost(const ob_operation *op, const ob_table_layer *l, int flat, co
             const int32_t sections = sections_of(op, px, flat, &centre), rows = taps(op->height, py, op->stride);
             const double entries = (double)rows * taps(op->width, px, op->stride) * all;
             const double lanes = l->nibble ? kernels->lanes * 2 : kernels->lanes;
-            const double entry = (double)(l->rows + rows - 1) * l->pitch / lanes, strips = l->strip / lanes;
+            const double entry = (l->rows + (double)(rows - 1) / l->ring) * l->pitch / lanes, strips = l->strip / lanes;
             if (l->nibble) { /* each few entries three instructions more; some numbers of entries have code of their own */
                 const int32_t most = 255 / (15 * l->bits), K = rows * groups;
-                const int own = most == 3 ? K == 12 || K == 15 || K == 18 : most == 2 ? K == 9 || K == 12 : most == 4 && K == 12;
+                const int own = own_code(K, most);
                 const double one = own ? 0.6 + 0.75 / most : 1.6;
                 total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 4;
                 total += slots * (entries * strips * one + chunks * (strips * count_of(sections) * 5 + strips * 4 + 10));
@@ -164,6 +182,7 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
             for (l.bits = 1; l.bits <= OB_TABLE_BITS; l.bits++)
                 for (int32_t groups = 1; groups <= (l.nibble ? OB_NIBBLE_GROUPS : OB_TABLE_GROUPS); groups++) {
                     if (!fits(op, &l, flat, kernels, s, groups)) continue;
+                    l.ring = ring_of(op, &l, kernels, groups);
                     const double c = cost(op, &l, flat, kernels, s, groups);
                     if (best > 0 && c >= best) continue;
                     best = c;

@@ -14,6 +14,8 @@
  *              are shifted by one lane in registers, where zero enters at the ends of rows (padding)
  *     flat     kernels wider than three columns have one section of all taps, columns being offsets too; a tile then has as
  *              many lanes fewer that count as the kernel has columns more
+ *     ring     tiles of two rows, one below the other, share two of the four rows that an entry has: the next tile's
+ *              two new rows replace the first two, and the rows then begin in the entry's second half
  *     phase    at stride s, output positions see only every s-th row and column of the map: s * s smaller maps, each with
  *              its taps
  *     plane    a source of 16 bits is two of 8: x = 256 * high + low
@@ -35,6 +37,8 @@ enum {
     OB_TABLE_BYTES = 32 << 10,  /* tables of a chunk; offsets into them have 16 bits */
     OB_TABLE_LANES = OB_TABLE_BITS * 1024, /* bytes: lanes of the channels of one group, an entry each */
     OB_TABLE_COPY = OB_TABLE_STRIP * 8,   /* bytes: a tile's base, sum and activation, where rows are copied */
+    OB_RING = 4,                /* tiles of a ring, whose accumulators stay in the second-level cache */
+    OB_RING_PITCH = 32,
     OB_CENTRE = 1, OB_LEFT = 2, OB_RIGHT = 4, OB_FLAT = 8
 };
 
@@ -66,6 +70,7 @@ typedef struct ob_table_layer {
     int32_t pitch, rows, strip;                  /* of a tile: lanes of a row, rows, lanes = pitch * rows */
     int32_t tile_rows, columns;                  /* tiles: in the map's height, and in its width */
     int32_t direct;                              /* are the tile's lanes those of the output map? else rows are copied */
+    int32_t ring;                                /* tiles one below the other that share rows of tables; 1: none do */
     int32_t bits;                                /* g */
     int32_t chunks;
     int32_t high_chunks;                         /* so many of them are of the high plane and come first */
@@ -90,6 +95,9 @@ typedef struct ob_table_job {
     void *scratch;
 } ob_table_job;
 
+/* Of 4 bits: entries of a section and entries that are added in lanes of 8 bits, which have code of their own. */
+#define OB_NIBBLE_ENTRIES(X) X(18, 3) X(15, 3) X(12, 3) X(12, 2) X(9, 2) X(12, 4)
+
 /* What an instruction set brings: one file of kernels/ each. */
 typedef struct ob_table_kernels {
     const char *name;
@@ -110,7 +118,7 @@ extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_t
 static inline size_t ob_table_scratch(const ob_table_layer *layer) {
     const size_t slots = (size_t)layer->outputs + (size_t)layer->extra;
     const size_t lane = layer->nibble ? (size_t)layer->banks * sizeof(uint16_t) : sizeof(uint32_t);
-    return OB_TABLE_BYTES + OB_TABLE_LANES + OB_TABLE_COPY + (size_t)layer->strip * (sizeof(uint32_t) + slots * lane);
+    return OB_TABLE_BYTES + OB_TABLE_LANES + OB_TABLE_COPY + (size_t)layer->strip * (sizeof(uint32_t) + slots * lane * (size_t)layer->ring);
 }
 
 #endif

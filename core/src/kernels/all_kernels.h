@@ -20,10 +20,10 @@ OB_CALL void probe(const uint8_t *table, const uint16_t *offsets, int32_t count,
     for (int32_t i = 0; i < count; i++, offsets += 12) {
         v16 a[VECTORS], even[PAIRS], odd[PAIRS];
         if (nibbles) {
-            add_up_nibbles(HALF, 12, 3, table, offsets, even, odd);
+            add_up_nibbles(HALF, 12, 3, 0, table, offsets, even, odd);
             OB_UNROLL for (int e = 0; e < HALF; e++) v_store(to + e * 2 * LANES, v_add8(even[e], odd[e]));
         } else {
-            add_up(V, 0, 12, 1, table, offsets, a);
+            add_up(V, 0, 12, 1, 0, table, offsets, a);
             OB_UNROLL for (int e = 0; e < V; e++) v_store(to + e * 2 * LANES, a[e]);
         }
     }

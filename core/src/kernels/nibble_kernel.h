@@ -33,11 +33,12 @@ static inline void every_second(uint8_t *x, const uint8_t *p, int32_t count) {
     for (; i < count; i++) x[i] = p[2 * i];
 }
 
-static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, uint8_t *x) {
+/* As gather, in lanes of 8 bits. */
+static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, uint8_t *x) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
-    const int32_t pitch = l->pitch, stride = l->stride, total = c->entry, rows = total / pitch;
-    const int32_t first_row = t->row * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
+    const int32_t pitch = l->pitch, stride = l->stride, rows = total / pitch;
+    const int32_t first_row = (t->row + skip) * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
     const uint8_t *plane = (const uint8_t *)map->data + (size_t)channel * map->plane;
     if (stride == 1 && first_column == 0 && l->width == pitch && map->pitch == pitch) { /* rows lie one behind the other */
         const int32_t from = first_row < 0 ? -first_row : 0;
@@ -67,8 +68,9 @@ static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, ui
 
 static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
-    const ptrdiff_t vectors = c->entry / (2 * LANES);
-    uint8_t *table = t->tables, *x = (uint8_t *)t->lanes;
+    const int32_t lanes = t->fresh < 0 ? c->entry : l->strip, skip = t->fresh < 0 ? 0 : l->rows;
+    const ptrdiff_t vectors = lanes / (2 * LANES);
+    uint8_t *table = t->tables + (t->fresh == 1 ? c->entry / 2 : 0), *x = (uint8_t *)t->lanes;
     for (int32_t i = 0; i < c->groups; i++, table += (ptrdiff_t)c->entry << l->bits) {
         const int32_t channel = c->channel + i * l->bits;
         const int32_t members = l->channels - channel < l->bits ? l->channels - channel : l->bits;
@@ -76,16 +78,16 @@ static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
         for (int32_t j = 0; j < members; j++) {
             uint8_t *to = table + ((ptrdiff_t)c->entry << j);
             const uint8_t *from = table;
-            gather_nibbles(t, c, channel + j, x);
-            for (int32_t e = 0; e < 1 << j; e++)
-                for (ptrdiff_t u = 0; u < vectors; u++, to += LANES * 2, from += LANES * 2)
-                    v_store(to, v_add8(v_load(from), v_load(x + u * LANES * 2)));
+            gather_nibbles(t, c, channel + j, skip, lanes, x);
+            for (int32_t e = 0; e < 1 << j; e++, to += c->entry, from += c->entry)
+                for (ptrdiff_t u = 0; u < vectors; u++)
+                    v_store(to + u * LANES * 2, v_add8(v_load(from + u * LANES * 2), v_load(x + u * LANES * 2)));
         }
     }
 }
 
 /* K entries added up, M of them at a time. V counts vectors of 2 * LANES lanes. */
-OB_INLINE void add_up_nibbles(const int V, const int K, const int M, const uint8_t *table, const uint16_t *offset,
+OB_INLINE void add_up_nibbles(const int V, const int K, const int M, const int turn, const uint8_t *table, const uint16_t *offset,
                               v16 *evens, v16 *odds) {
     v16 a[PAIRS], even[PAIRS], odd[PAIRS];
     uint64_t four = 0;
@@ -95,9 +97,10 @@ OB_INLINE void add_up_nibbles(const int V, const int K, const int M, const uint8
         const uint8_t *q = table + (uint16_t)four;
         four >>= 16;
         OB_UNROLL for (int e = 0; e < V; e++) {
-            if (k % M == 0) a[e] = v_load(q + e * LANES * 2);
+            const v16 x = v_load(q + e * LANES * 2 + (turn ? turned(V, turn, k / (K / 3 ? K / 3 : 1), e) : 0));
+            if (k % M == 0) a[e] = x;
             else {
-                a[e] = v_add8(a[e], v_load(q + e * LANES * 2));
+                a[e] = v_add8(a[e], x);
                 OB_PIN(a[e]);
             }
             if (k % M == M - 1 || k == K - 1) {
@@ -151,7 +154,7 @@ OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *
 }
 
 /* Outputs [from, to) of a chunk, counted with the extra one. `begin`: the first chunk of its bank; `finish`: the last. */
-OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M, const tile *t, const ob_chunk *c,
+OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M, const int turn, const tile *t, const ob_chunk *c,
                               int32_t from, int32_t to, int begin, int finish) {
     const ob_table_layer *l = t->layer;
     const int32_t columns = 1 + (c->sections >> 1 & 1) + (c->sections >> 2 & 1), sums = c->sums;
@@ -163,7 +166,7 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
         for (int section = 0; section < 3; section++) {
             v16 even[PAIRS], odd[PAIRS];
             if (!(c->sections >> section & 1)) continue;
-            if (K) add_up_nibbles(V, K, M, t->tables, offset, even, odd);
+            if (K) add_up_nibbles(V, K, M, turn, t->tables, offset, even, odd);
             else add_up_some_nibbles(V, sums, t->tables, offset, even, odd);
             offset += sums;
             if (section == 0) {
@@ -198,19 +201,33 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
 
 OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
                             int begin, int finish) {
-    const int most = OB_MOST_ENTRIES(t->layer->bits);
+    const int most = OB_MOST_ENTRIES(t->layer->bits), turn = P == OB_RING_PITCH && V * OB_LANES == P ? P / (2 * OB_LANES) : 0;
 #define OB_ENTRIES(K, M) \
     if (c->sums == K && most == M) { \
-        nibble_outputs(V, P, K, M, t, c, from, to, begin, finish); \
+        if (turn && t->turn) \
+            nibble_outputs(V, P, K, M, turn, t, c, from, to, begin, finish); \
+        else \
+            nibble_outputs(V, P, K, M, 0, t, c, from, to, begin, finish); \
         return; \
     }
-    OB_ENTRIES(18, 3)
-    OB_ENTRIES(15, 3)
-    OB_ENTRIES(12, 3)
-    OB_ENTRIES(12, 2)
-    OB_ENTRIES(9, 2)
-    OB_ENTRIES(12, 4)
-    nibble_outputs(V, P, 0, 0, t, c, from, to, begin, finish);
+    OB_NIBBLE_ENTRIES(OB_ENTRIES)
+    nibble_outputs(V, P, 0, 0, 0, t, c, from, to, begin, finish);
+}
+
+/* What 2 * S1 is to be less by, and the rounding of the shift. */
+OB_INLINE void set_nibble_rest(const int V, const tile *t, int32_t banks) {
+    const ob_table_layer *l = t->layer;
+    const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
+    const v16 *a = (const v16 *)t->sums;
+    for (int e = 0; e < 2 * V; e++) {
+        v32 even = v_even(a[e]), odd = v_odd(a[e]);
+        for (int32_t b = 1; b <= banks; b++) {
+            even = v_add32(even, v_even(a[(size_t)b * bank + (size_t)e]));
+            odd = v_add32(odd, v_odd(a[(size_t)b * bank + (size_t)e]));
+        }
+        t->rest[2 * e] = v_minus32(even, (uint32_t)1 << l->shift >> 1);
+        t->rest[2 * e + 1] = v_minus32(odd, (uint32_t)1 << l->shift >> 1);
+    }
 }
 
 typedef void do_nibbles(const tile *t, const ob_chunk *c, int32_t from, int32_t to, int begin, int finish);
@@ -221,25 +238,21 @@ static void nibble_tiles(const int V, const ob_table_job *job, do_nibbles *some,
     t.finish_nibbles = finish;
     const int32_t from = l->extra + job->output, to = l->extra + job->output_end;
     const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
-    for (int32_t i = job->tile; i < job->tile_end; i++) {
-        set_tile(&t, i);
+    v32 *const sums = t.sums;
+    const size_t slots = bank * (size_t)l->banks; /* of 16 bits, in vectors */
+    for (int32_t i = job->tile, n; i < job->tile_end; i += n) {
+        n = ring_from(l, i, job->tile_end);
         for (int32_t k = 0; k < l->chunks; k++) {
             const ob_chunk *c = l->chunk + k;
             const int last = k == l->chunks - 1, begin = !k || c->bank != c[-1].bank;
-            fill_nibble_tables(&t, c);
-            some(&t, c, 0, l->extra, begin, 0);
-            if (last) {
-                const v16 *a = (const v16 *)t.sums;
-                for (int e = 0; e < 2 * V; e++) {
-                    v32 even = v_even(a[e]), odd = v_odd(a[e]);
-                    for (int32_t b = 1; b <= c->bank; b++)
-                        even = v_add32(even, v_even(a[(size_t)b * bank + (size_t)e])),
-                        odd = v_add32(odd, v_odd(a[(size_t)b * bank + (size_t)e]));
-                    t.rest[2 * e] = v_minus32(even, (uint32_t)1 << l->shift >> 1);
-                    t.rest[2 * e + 1] = v_minus32(odd, (uint32_t)1 << l->shift >> 1);
-                }
+            t.sums = sums;
+            for (int32_t r = 0; r < n; r++, t.sums += slots) {
+                set_tile(&t, i + r, r);
+                fill_nibble_tables(&t, c);
+                some(&t, c, 0, l->extra, begin, 0);
+                if (last) set_nibble_rest(V, &t, c->bank);
+                some(&t, c, from, to, begin, last);
             }
-            some(&t, c, from, to, begin, last);
         }
     }
 }

@@ -1,38 +1,40 @@
 /* The table kernel (table.h says how it works) for activations of 8 bits, and for the planes of 16. */
 
-/* All 2^members sums of the lanes of `members` channels; the sum of none is `bias`. */
-OB_INLINE void fill_table(const int any, uint8_t *table, int32_t entry, int32_t members, const int16_t *x, uint16_t bias) {
-    const ptrdiff_t vectors = entry / (LANES * 2);
+/* All 2^members sums of the lanes of `members` channels, so many vectors of each entry; the sum of none is `bias`. */
+OB_INLINE void fill_table(const int any, uint8_t *table, ptrdiff_t entry, ptrdiff_t vectors, int32_t members,
+                          const int16_t *x, uint16_t bias) {
     for (ptrdiff_t u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_splat(bias));
-    for (int32_t j = 0; j < members; j++, x += entry / 2) {
-        uint8_t *to = table + ((ptrdiff_t)entry << j);
+    for (int32_t j = 0; j < members; j++, x += vectors * LANES) {
+        uint8_t *to = table + (entry << j);
         const uint8_t *from = table;
-        for (int32_t e = 0; e < 1 << j; e++)
-            for (ptrdiff_t u = 0; u < vectors; u++, to += LANES * 2, from += LANES * 2) {
-                const v16 a = v_load(from), b = v_load(x + u * LANES);
-                v_store(to, any ? v_add_any(a, b) : v_add(a, b));
+        for (int32_t e = 0; e < 1 << j; e++, to += entry, from += entry)
+            for (ptrdiff_t u = 0; u < vectors; u++) {
+                const v16 a = v_load(from + u * LANES * 2), b = v_load(x + u * LANES);
+                v_store(to + u * LANES * 2, any ? v_add_any(a, b) : v_add(a, b));
             }
     }
 }
 
 static void fill_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
-    uint8_t *table = t->tables;
+    const int all = t->fresh < 0;
+    const int32_t lanes = all ? c->entry / 2 : l->strip, skip = all ? 0 : l->rows;
+    uint8_t *table = t->tables + (t->fresh == 1 ? c->entry / 2 : 0);
     for (int32_t i = 0; i < c->groups; i++, table += (ptrdiff_t)c->entry << l->bits) {
         const int32_t channel = c->channel + i * l->bits;
         const int32_t members = l->channels - channel < l->bits ? l->channels - channel : l->bits;
-        for (int32_t j = 0; j < members; j++) gather(t, c, channel + j, t->lanes + j * (c->entry / 2));
+        for (int32_t j = 0; j < members; j++) gather(t, c, channel + j, skip, lanes, t->lanes + j * lanes);
         if (c->bias)
-            fill_table(1, table, c->entry, members, t->lanes, i ? 0 : c->bias);
+            fill_table(1, table, c->entry, lanes / LANES, members, t->lanes, i ? 0 : c->bias);
         else
-            fill_table(0, table, c->entry, members, t->lanes, 0);
+            fill_table(0, table, c->entry, lanes / LANES, members, t->lanes, 0);
     }
 }
 
 /* -- from the tables to sums ---------------------------------------------------------------------------------------- */
 
-/* K entries added up: the hot loop. */
-OB_INLINE void add_up(const int V, const int any, const int K, const int known, const uint8_t *table,
+/* K entries added up: the hot loop. `turn`: the vectors of a row of a ring that is turned, else 0. */
+OB_INLINE void add_up(const int V, const int any, const int K, const int known, const int turn, const uint8_t *table,
                       const uint16_t *offset, v16 *sums) {
     v16 a[VECTORS];
     if (known) {
@@ -42,9 +44,10 @@ OB_INLINE void add_up(const int V, const int any, const int K, const int known, 
             const uint8_t *q = table + (uint16_t)four;
             four >>= 16;
             OB_UNROLL for (int e = 0; e < V; e++) {
-                if (k == 0) a[e] = v_load(q + e * LANES * 2);
+                const v16 x = v_load(q + e * LANES * 2 + (turn ? turned(V, turn, k / (K / 3 ? K / 3 : 1), e) : 0));
+                if (k == 0) a[e] = x;
                 else {
-                    a[e] = any ? v_add_any(a[e], v_load(q + e * LANES * 2)) : v_add(a[e], v_load(q + e * LANES * 2));
+                    a[e] = any ? v_add_any(a[e], x) : v_add(a[e], x);
                     OB_PIN(a[e]);
                 }
             }
@@ -64,11 +67,11 @@ OB_INLINE void add_up(const int V, const int any, const int K, const int known, 
 
 /* The sum of one output channel over a chunk. Zero enters at the ends of rows of P lanes. */
 OB_INLINE void sum(const int V, const int P, const int any, const int sections, const int K, const int known,
-                   const uint8_t *table, const uint16_t *offset, v16 *s) {
-    add_up(V, any, K, known, table, offset, s);
+                   const int turn, const uint8_t *table, const uint16_t *offset, v16 *s) {
+    add_up(V, any, K, known, turn, table, offset, s);
     if (sections & OB_LEFT) {
         v16 a[VECTORS];
-        add_up(V, any, K, known, table, offset += K, a);
+        add_up(V, any, K, known, turn, table, offset += K, a);
         OB_UNROLL for (int e = 0; e < V; e++) {
             const v16 x = from_left(P, e * LANES % P == 0 ? v_zero() : a[e ? e - 1 : 0], a[e]);
             s[e] = any ? v_add_any(s[e], x) : v_add(s[e], x);
@@ -77,7 +80,7 @@ OB_INLINE void sum(const int V, const int P, const int any, const int sections, 
     }
     if (sections & OB_RIGHT) {
         v16 a[VECTORS];
-        add_up(V, any, K, known, table, offset += K, a);
+        add_up(V, any, K, known, turn, table, offset += K, a);
         OB_UNROLL for (int e = 0; e < V; e++) {
             const v16 x = from_right(P, a[e], (e + 1) * LANES % P == 0 ? v_zero() : a[e + 1 < V ? e + 1 : e]);
             s[e] = any ? v_add_any(s[e], x) : v_add(s[e], x);
@@ -107,14 +110,14 @@ typedef enum mode { BEGIN, ADD, FINISH, FINISH_AT_ONCE } mode;
 
 /* Outputs [from, to) of a chunk, counted with the extra ones before. */
 OB_INLINE void outputs(const int V, const int P, const int any, const int sections, const int K, const int known,
-                       const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m) {
+                       const int turn, const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m) {
     const ob_table_layer *l = t->layer;
     const int32_t step = K * (sections == 7 ? 3 : sections == OB_CENTRE ? 1 : 2);
     const uint16_t *offset = l->offsets + c->offsets + (size_t)from * (size_t)step;
     v32 *a = t->sums + (size_t)from * (2 * (size_t)V);
     for (int32_t n = from; n < to; n++, offset += step, a += 2 * V) {
         v16 s[VECTORS];
-        sum(V, P, any, sections, K, known, t->tables, offset, s);
+        sum(V, P, any, sections, K, known, turn, t->tables, offset, s);
         if (m == ADD) {
             OB_UNROLL for (int e = 0; e < V; e++) {
                 a[2 * e] = v_add32(a[2 * e], v_even(s[e]));
@@ -137,21 +140,29 @@ OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const o
                                 mode m) {
     const int K = c->sums, any = OB_LANES == 4 && c->bias;
     if (any) { /* words only */
-        outputs(V, P, OB_LANES == 4, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, t, c, from, to, m);
+        outputs(V, P, OB_LANES == 4, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
         return;
     }
     switch (c->sections) {
-    case OB_CENTRE: case OB_FLAT: outputs(V, P, 0, OB_CENTRE, K, 0, t, c, from, to, m); return;
-    case OB_CENTRE | OB_LEFT: outputs(V, P, 0, 3, K, 0, t, c, from, to, m); return;
-    case OB_CENTRE | OB_RIGHT: outputs(V, P, 0, 5, K, 0, t, c, from, to, m); return;
+    case OB_CENTRE: case OB_FLAT: outputs(V, P, 0, OB_CENTRE, K, 0, 0, t, c, from, to, m); return;
+    case OB_CENTRE | OB_LEFT: outputs(V, P, 0, 3, K, 0, 0, t, c, from, to, m); return;
+    case OB_CENTRE | OB_RIGHT: outputs(V, P, 0, 5, K, 0, 0, t, c, from, to, m); return;
     default: break;
     }
+    if (P == OB_RING_PITCH && V * OB_LANES == 2 * P && t->turn) {
+        switch (K) {
+        case 3: outputs(V, P, 0, 7, 3, 1, P / OB_LANES, t, c, from, to, m); return;
+        case 6: outputs(V, P, 0, 7, 6, 1, P / OB_LANES, t, c, from, to, m); return;
+        case 9: outputs(V, P, 0, 7, 9, 1, P / OB_LANES, t, c, from, to, m); return;
+        default: outputs(V, P, 0, 7, 12, 1, P / OB_LANES, t, c, from, to, m); return;
+        }
+    }
     switch (K) { /* 3 x 3: so many entries a section, known to the compiler */
-    case 3: outputs(V, P, 0, 7, 3, 1, t, c, from, to, m); return;
-    case 6: outputs(V, P, 0, 7, 6, 1, t, c, from, to, m); return;
-    case 9: outputs(V, P, 0, 7, 9, 1, t, c, from, to, m); return;
-    case 12: outputs(V, P, 0, 7, 12, 1, t, c, from, to, m); return;
-    default: outputs(V, P, 0, 7, K, 0, t, c, from, to, m); return;
+    case 3: outputs(V, P, 0, 7, 3, 1, 0, t, c, from, to, m); return;
+    case 6: outputs(V, P, 0, 7, 6, 1, 0, t, c, from, to, m); return;
+    case 9: outputs(V, P, 0, 7, 9, 1, 0, t, c, from, to, m); return;
+    case 12: outputs(V, P, 0, 7, 12, 1, 0, t, c, from, to, m); return;
+    default: outputs(V, P, 0, 7, K, 0, 0, t, c, from, to, m); return;
     }
 }
 
@@ -173,19 +184,25 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
     tile t = tile_of(job);
     t.finish = finish;
     const int32_t from = l->extra + job->output, to = l->extra + job->output_end;
-    for (int32_t i = job->tile; i < job->tile_end; i++) {
-        set_tile(&t, i);
+    const size_t slots = (size_t)(l->extra + l->outputs) * 2 * (size_t)V;
+    v32 *const sums = t.sums;
+    for (int32_t i = job->tile, n; i < job->tile_end; i += n) {
+        n = ring_from(l, i, job->tile_end);
         for (int32_t k = 0; k < l->chunks; k++) {
             const ob_chunk *c = l->chunk + k;
             const int last = k == l->chunks - 1;
-            fill_tables(&t, c);
-            if (k && k == l->high_chunks) { /* the high plane is done: x = 256 * high + low */
-                for (int32_t e = 0; e < l->extra * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
-                for (int32_t e = from * 2 * V; e < to * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
+            t.sums = sums;
+            for (int32_t r = 0; r < n; r++, t.sums += slots) {
+                set_tile(&t, i + r, r);
+                fill_tables(&t, c);
+                if (k && k == l->high_chunks) { /* the high plane is done: x = 256 * high + low */
+                    for (int32_t e = 0; e < l->extra * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
+                    for (int32_t e = from * 2 * V; e < to * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
+                }
+                some(&t, c, 0, l->extra, k ? ADD : BEGIN);
+                if (last) set_rest(V, &t);
+                some(&t, c, from, to, last ? k ? FINISH : FINISH_AT_ONCE : k ? ADD : BEGIN);
             }
-            some(&t, c, 0, l->extra, k ? ADD : BEGIN);
-            if (last) set_rest(V, &t);
-            some(&t, c, from, to, last ? k ? FINISH : FINISH_AT_ONCE : k ? ADD : BEGIN);
         }
     }
 }

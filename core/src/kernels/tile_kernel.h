@@ -47,6 +47,8 @@ struct tile {
     uint8_t *copied_activation;
     v32 *rest;           /* [2 * vectors]: what 2 * S1 is to be less by */
     v32 *sums;           /* [slot][2 * vectors]: even lanes, odd lanes */
+    int32_t turn;        /* ring: does the entry's second half hold its first rows? */
+    int32_t fresh;       /* ring: the half of each entry that is to be made; -1: all of it */
     do_finish *finish;
     do_finish_nibbles *finish_nibbles;
 };
@@ -63,9 +65,18 @@ static tile tile_of(const ob_table_job *job) {
     return t;
 }
 
-static void set_tile(tile *t, int32_t i) {
+/* Tile i, the one of number r in a ring. */
+static void set_tile(tile *t, int32_t i, int32_t r) {
     t->row = i % t->layer->tile_rows * t->layer->rows;
     t->column = t->layer->column + i / t->layer->tile_rows;
+    t->turn = r & 1;
+    t->fresh = r ? !t->turn : -1;
+}
+
+/* How many tiles from i on, the last before `end`, one ring does. */
+static int32_t ring_from(const ob_table_layer *l, int32_t i, int32_t end) {
+    const int32_t column = l->tile_rows - i % l->tile_rows, left = end - i < column ? end - i : column;
+    return left < l->ring ? left : l->ring;
 }
 
 /* -- from the map to lanes ----------------------------------------------------------------------------------------- */
@@ -101,12 +112,12 @@ OB_INLINE void lanes_of_row(int16_t *x, const ob_map *map, size_t at, int32_t co
     }
 }
 
-/* All lanes of an entry for one channel: what the taps of the tile see. */
-static void gather(const tile *t, const ob_chunk *c, int32_t channel, int16_t *x) {
+/* `total` lanes of an entry for one channel, from row `skip` of it on: what the taps of the tile see. */
+static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, int16_t *x) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
-    const int32_t pitch = l->pitch, stride = l->stride, total = c->entry / 2, rows = total / pitch;
-    const int32_t first_row = t->row * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
+    const int32_t pitch = l->pitch, stride = l->stride, rows = total / pitch;
+    const int32_t first_row = (t->row + skip) * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
     const size_t plane = (size_t)channel * map->plane;
     if (stride == 1 && first_column == 0 && l->width == pitch && map->pitch == pitch) { /* rows lie one behind the other */
         const int32_t from = first_row < 0 ? -first_row : 0;
@@ -132,6 +143,12 @@ static void gather(const tile *t, const ob_chunk *c, int32_t channel, int16_t *x
         for (int32_t i = b; i < pitch; i++) x[i] = 0;
     }
     for (int32_t i = rows * pitch; i < total; i++) *x++ = 0;
+}
+
+/* In a ring the rows of an entry begin in its second half every other time: how far from where its offset points vector e
+ * lies, of V a tile and `row` a row of the map, for the tap in row `dy`. */
+OB_INLINE ptrdiff_t turned(const int V, const int row, const int dy, const int e) {
+    return (ptrdiff_t)(dy * row + e < V ? V : -V) * OB_LANES * 2;
 }
 
 /* -- columns ------------------------------------------------------------------------------------------------------- */
