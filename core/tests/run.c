@@ -19,6 +19,9 @@
 #include <io.h>
 #endif
 
+static void *kept[8]; /* what is freed behind each model */
+static int kept_count;
+
 static void *check(void *memory) {
     if (!memory) {
         fprintf(stderr, "run: no memory left\n");
@@ -26,6 +29,8 @@ static void *check(void *memory) {
     }
     return memory;
 }
+
+static void *keep(void *memory) { return kept[kept_count++] = check(memory); }
 
 static unsigned char *read_all(FILE *file, size_t *bytes) {
     size_t room = 1 << 16;
@@ -39,9 +44,9 @@ static unsigned char *read_all(FILE *file, size_t *bytes) {
     return content;
 }
 
-/* Memory aligned as the core wants it; it is never freed: this program ends soon. */
+/* Memory aligned as the core wants it. */
 static void *aligned(size_t bytes) {
-    char *memory = check(malloc(bytes + OB_ALIGNMENT));
+    char *memory = keep(malloc(bytes + OB_ALIGNMENT));
     return memory + (OB_ALIGNMENT - (size_t)memory % OB_ALIGNMENT);
 }
 
@@ -60,7 +65,7 @@ static size_t run(const char *path, const char *isa, const char *how, const unsi
         exit(1);
     }
     size_t size;
-    const unsigned char *content = read_all(file, &size);
+    unsigned char *content = keep(read_all(file, &size));
     fclose(file);
 
     ob_program *program;
@@ -83,12 +88,13 @@ static size_t run(const char *path, const char *isa, const char *how, const unsi
         exit(1);
     }
     n = ob_arena_size(model, pool);
-    int32_t *logits = check(malloc(count * (size_t)shape.classes * sizeof *logits + 1));
+    int32_t *logits = keep(malloc(count * (size_t)shape.classes * sizeof *logits + 1));
     demand(ob_run(model, pool, pictures, count, logits, aligned(n), n), "run");
     for (size_t i = 0; i < count * (size_t)shape.classes; i++)
         for (int byte = 0; byte < 4; byte++)
             putchar((int)((uint32_t)logits[i] >> (8 * byte) & 255));
     ob_pool_free(pool);
+    while (kept_count > 0) free(kept[--kept_count]);
     return count * picture;
 }
 
@@ -107,12 +113,13 @@ int main(int count, char **arguments) {
     _setmode(_fileno(stdout), _O_BINARY);
 #endif
     size_t bytes;
-    const unsigned char *pictures = read_all(stdin, &bytes);
+    unsigned char *pictures = read_all(stdin, &bytes), *next = pictures;
     for (int i = 1; i < count; i += 3) {
-        const size_t used = run(arguments[i], arguments[i + 1], arguments[i + 2], pictures, bytes);
-        pictures += used;
+        const size_t used = run(arguments[i], arguments[i + 1], arguments[i + 2], next, bytes);
+        next += used;
         bytes -= used;
     }
+    free(pictures);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         fprintf(stderr, "run: the logits could not be written\n");
         return 1;

@@ -3,7 +3,6 @@ threads. Instruction sets that this machine lacks: tests/targets/test_tiers.py."
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +13,22 @@ from hypothesis import strategies as st
 from onebit.data import catalog
 from onebit.packed import file, reference
 from packed.test_golden import GOLDEN, NAMES
-from packed.test_golden import pictures as golden_pictures
-from support.tiers import Case, Core, Form, Ready, cases, check, extreme, forms, host, layered
-
-SIDES = [
-    (7, 7),
-    (14, 14),
-    (28, 28),
-    (33, 33),
-    (56, 20),
-    (9, 65),
-    (1, 1),
-    (2, 5),
-    (32, 32),
-    (16, 16),
-    (24, 40),
-    (5, 130),
-]
-FORMS = [
-    *(Form(side=side, channels=20) for side in SIDES),
-    *(Form(channels=channels) for channels in (1, 2, 5, 7, 13, 31, 64, 100, 129, 160, 260)),
-    *(Form((9, 12), 12, kernel) for kernel in ((1, 1), (5, 5), (2, 3), (2, 2), (1, 7), (4, 1), (3, 5), (7, 3))),
-    *(Form(side, 10, stride=stride) for stride in (2, 3) for side in ((16, 16), (15, 33), (7, 9))),
-    *(Form((11, 16), 14, kernel, stride=2) for kernel in ((1, 1), (2, 2), (5, 5))),
-    *(Form(channels=24, zero=zero, offsets=True) for zero in (0, 1, 128, 255)),
-    *(Form(side, channels, limit=15) for side in ((8, 8), (17, 30)) for channels in (16, 130)),
-    Form((16, 16), 33, limit=15, zero=4, offsets=True),
-    Form(channels=40, limit=1),
-    Form(channels=16, limit=100, stride=2, outputs=300),
-]
-EXTREMES = [
-    *itertools.product((28, 31, 64, 129, 512), [(3, 3)], "+-=0", ("u8", "u8 zero", "nibble")),
-    *itertools.product((5, 64, 130), [(3, 3)], "+-=0", ("i16",)),
-    *itertools.product((64, 260), [(1, 1)], "+-=0", ("u8", "u8 zero", "nibble", "i16")),
-    *itertools.product((60,), [(5, 5), (7, 2)], "+-=0", ("u8", "u8 zero", "nibble", "i16 less")),
-]
-MANY_TAPS = [(9000, (3, 3), 5), (10100, (4, 2), 6)]  # more than 2^24 / 255, with numbers of 16 bits
+from support.tiers import (
+    EXTREMES,
+    FORMS,
+    MANY_TAPS,
+    Case,
+    Core,
+    Form,
+    Ready,
+    cases,
+    check,
+    extreme,
+    forms,
+    golden,
+    host,
+    layered,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +69,8 @@ def test_no_sum_of_many_taps_overflows(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("threads", (1, 2, 3))
 def test_golden_models(core: Core, name: str, threads: int) -> None:
-    """All recorded pictures with one and with two threads, some with three."""
-    given, logits = golden_pictures(name), np.load(GOLDEN / f"{name}-logits.npy")
-    chosen = slice(None, None, 1 if threads == 1 else 2 if threads == 2 else 8)
-    case = Case(name, (GOLDEN / f"{name}.onebit").read_bytes(), given[chosen], logits[chosen])
-    check(core, case, threads=(threads,))
+    """All recorded pictures with one thread, every second with two, some with three."""
+    check(core, golden(name, slice(None, None, (1, 2, 8)[threads - 1])), threads=(threads,))
 
 
 def test_the_best_instruction_set_is_the_default(core: Core) -> None:

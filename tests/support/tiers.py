@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from ctypes import byref, c_void_p
 from pathlib import Path
@@ -25,6 +27,8 @@ from onebit.engine import library
 from onebit.packed import file, reference
 from onebit.packed.program import Conv, Logits, Norm, Operation, Program, Table
 from onebit.patches import Padding
+from packed.test_golden import GOLDEN
+from packed.test_golden import pictures as golden_pictures
 from support import ccore
 from support.programs import Draw, pictures, programs
 
@@ -41,6 +45,12 @@ class Case(NamedTuple):
     content: bytes
     pictures: Pictures
     logits: NDArray[np.int32]
+
+
+def golden(name: str, pictures: slice) -> Case:
+    """Some pictures of a recorded model."""
+    logits = np.load(GOLDEN / f"{name}-logits.npy")
+    return Case(name, (GOLDEN / f"{name}.onebit").read_bytes(), golden_pictures(name)[pictures], logits[pictures])
 
 
 def case(name: str, program: Program, given: Pictures) -> Case:
@@ -69,9 +79,49 @@ def built(files: Sequence[Path], name: str, *flags: str, shared: bool = True, cc
 
 
 def driver(*flags: str, cc: str | None = None) -> Path:
-    """core/tests/run.c as a program that needs nothing else."""
-    files = [*ccore.sources(), ccore.CORE / "tests" / "run.c"]
-    return built(files, "run", "-static", *flags, shared=False, cc=cc)
+    """core/tests/run.c as a program for any machine of its kind; `flags` "-static": for an emulator."""
+    return built([*ccore.sources(), ccore.CORE / "tests" / "run.c"], "run", *flags, shared=False, cc=cc)
+
+
+def emulated_driver() -> Path:
+    """The same with one instruction set, AVX-512, whose instructions are functions: core/tests/emulation.h."""
+    kept = [f for f in ccore.sources() if f.parent.name != "kernels" and f.name != "isa.c"]
+    tests = [ccore.CORE / "tests" / name for name in ("emulated.c", "run.c")]
+    return built([*kept, *tests], "run", "-Wno-psabi", shared=False)
+
+
+def driver_isas(*command: str | Path) -> dict[str, bool]:
+    """The instruction sets that a driver knows, best first, and whether it finds them."""
+    done = subprocess.run([*command, "--isas"], stdout=subprocess.PIPE, text=True, check=True)
+    return {name: here == "1" for name, here in (line.split() for line in done.stdout.splitlines())}
+
+
+def run_driver(
+    command: Sequence[str | Path], given: Sequence[Case], folder: Path, isa: str = "-", threads: int = 1
+) -> set[str]:
+    """Run all cases with one call of a driver, compare all logits; the instruction sets that it used."""
+    arguments = []
+    for number, one in enumerate(given):
+        path = folder / f"{number}.onebit"
+        path.write_bytes(one.content)
+        arguments += [path, isa, f"{threads}x{len(one.pictures)}"]
+    done = subprocess.run(
+        [*command, *arguments],
+        input=b"".join(one.pictures.tobytes() for one in given),
+        capture_output=True,
+        timeout=600,
+    )
+    used = done.stderr.decode(errors="replace")
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: status {done.returncode}: {used[-2000:]}"
+    logits, at = np.frombuffer(done.stdout, "<i4"), 0
+    assert len(logits) == sum(one.logits.size for one in given)
+    for one in given:
+        mine, at = logits[at : at + one.logits.size], at + one.logits.size
+        wrong = np.flatnonzero(mine != one.logits.ravel())
+        assert not len(wrong), (
+            f"{one.name}: {isa}: {mine[wrong[0]]} for {one.logits.ravel()[wrong[0]]}, {len(wrong)} wrong"
+        )
+    return {line for line in used.splitlines() if " " not in line}  # an emulator has its say, too
 
 
 @functools.cache
@@ -379,3 +429,40 @@ class _Open(Program):
         self.values = []
         for i, op in enumerate(operations):
             self.values.append(self._value(op, i))
+
+
+# -- the programs that every test runs ----------------------------------------------------------------------------------
+
+_SIDES = [
+    (7, 7),
+    (14, 14),
+    (28, 28),
+    (33, 33),
+    (56, 20),
+    (9, 65),
+    (1, 1),
+    (2, 5),
+    (32, 32),
+    (16, 16),
+    (24, 40),
+    (5, 130),
+]
+FORMS = [
+    *(Form(side=side, channels=20) for side in _SIDES),
+    *(Form(channels=channels) for channels in (1, 2, 5, 7, 13, 31, 64, 100, 129, 160, 260)),
+    *(Form((9, 12), 12, kernel) for kernel in ((1, 1), (5, 5), (2, 3), (2, 2), (1, 7), (4, 1), (3, 5), (7, 3))),
+    *(Form(side, 10, stride=stride) for stride in (2, 3) for side in ((16, 16), (15, 33), (7, 9))),
+    *(Form((11, 16), 14, kernel, stride=2) for kernel in ((1, 1), (2, 2), (5, 5))),
+    *(Form(channels=24, zero=zero, offsets=True) for zero in (0, 1, 128, 255)),
+    *(Form(side, channels, limit=15) for side in ((8, 8), (17, 30)) for channels in (16, 130)),
+    Form((16, 16), 33, limit=15, zero=4, offsets=True),
+    Form(channels=40, limit=1),
+    Form(channels=16, limit=100, stride=2, outputs=300),
+]
+EXTREMES = [
+    *itertools.product((28, 31, 64, 129, 512), [(3, 3)], "+-=0", ("u8", "u8 zero", "nibble")),
+    *itertools.product((5, 64, 130), [(3, 3)], "+-=0", ("i16",)),
+    *itertools.product((64, 260), [(1, 1)], "+-=0", ("u8", "u8 zero", "nibble", "i16")),
+    *itertools.product((60,), [(5, 5), (7, 2)], "+-=0", ("u8", "u8 zero", "nibble", "i16 less")),
+]
+MANY_TAPS = [(9000, (3, 3), 5), (10100, (4, 2), 6)]  # more than 2^24 / 255, with numbers of 16 bits

@@ -1,0 +1,132 @@
+"""Instruction sets that a machine lacks, and other machines: the same programs as in tests/core/test_equality.py, under
+emulators. qemu has processors without an instruction set stop at its first instruction; no processor of its has AVX-512,
+whose instructions are emulated one by one."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support import ccore
+from support.tiers import (
+    EXTREMES,
+    FORMS,
+    MANY_TAPS,
+    Case,
+    cases,
+    corpus,
+    driver,
+    driver_isas,
+    emulated_driver,
+    extreme,
+    forms,
+    golden,
+    layered,
+    run_driver,
+)
+
+pytestmark = pytest.mark.target("emulated tiers")
+
+X86 = {  # processor -> instruction sets of the core that it has, best first
+    "qemu64": ["sse2", "words", "scalar"],
+    "Nehalem": ["sse2", "words", "scalar"],
+    "max,-avx2": ["sse2", "words", "scalar"],
+    "Haswell": ["avx2", "sse2", "words", "scalar"],
+    "max": ["avx2", "sse2", "words", "scalar"],
+}
+ARM = ["cortex-a53", "neoverse-n1", "max"]
+WATCHED = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+
+
+@pytest.fixture(scope="module")
+def small() -> list[Case]:
+    """Random programs and models, enough to see whether an instruction set is there and right."""
+    given = [layered(form, seed) for seed, form in enumerate(corpus(forms(), 40))]
+    return [
+        *given,
+        *corpus(cases(), 150),
+        golden("digits", slice(0, 424, 40)),
+        golden("cifar10-20-1", slice(0, 128, 50)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def everything(small: list[Case]) -> list[Case]:
+    many = [extreme(c, k, sign, "i16 less", side, 3, padded=False) for c, k, side in MANY_TAPS for sign in "+0"]
+    return [*small, *(layered(form) for form in FORMS), *(extreme(*one) for one in EXTREMES), *many]
+
+
+@pytest.fixture(scope="module")
+def x86() -> Path:
+    need("qemu-x86_64")
+    if ccore.compiler() is None or platform.machine() != "x86_64":
+        pytest.skip("needs a C compiler for x86-64")
+    return driver("-static")
+
+
+@pytest.mark.parametrize("cpu", X86)
+def test_x86(x86: Path, cpu: str, small: list[Case], everything: list[Case], tmp_path: Path) -> None:
+    """The best instruction set of a processor is found, all that it has are right, others are refused by name."""
+    command = ["qemu-x86_64", "-cpu", cpu, x86]
+    said = driver_isas(*command)
+    assert [name for name, here in said.items() if here] == X86[cpu]
+    assert run_driver(command, everything if cpu in ("qemu64", "Haswell") else small, tmp_path) == {X86[cpu][0]}
+    for isa in said:
+        if isa in X86[cpu]:
+            assert run_driver(command, small[:60], tmp_path, isa, threads=2) == {isa}
+        else:
+            refused = subprocess.run([*command, tmp_path / "0.onebit", isa, "1"], input=b"", capture_output=True)
+            assert refused.returncode == 1 and f"{isa}: OB_ERROR_ISA" in refused.stderr.decode()
+
+
+@pytest.mark.parametrize("cpu", ARM)
+def test_arm(cpu: str, small: list[Case], everything: list[Case], tmp_path: Path) -> None:
+    need("qemu-aarch64", "aarch64-linux-gnu-gcc")
+    command = ["qemu-aarch64", "-cpu", cpu, driver("-static", cc="aarch64-linux-gnu-gcc")]
+    assert driver_isas(*command) == {"neon": True, "words": True, "scalar": True}
+    assert run_driver(command, everything if cpu == "cortex-a53" else small, tmp_path) == {"neon"}
+    for isa in ("neon", "words", "scalar"):
+        assert run_driver(command, small[:60], tmp_path, isa, threads=2) == {isa}
+
+
+def test_avx512_emulated(everything: list[Case], tmp_path: Path) -> None:
+    """On every machine, also those that have it."""
+    if not Path("/usr/include/simde/x86/avx512.h").exists():
+        pytest.skip("needs SIMDe (Debian: libsimde-dev)")
+    if ccore.compiler() is None or platform.machine() != "x86_64":
+        pytest.skip("needs a C compiler for x86-64")
+    assert run_driver([emulated_driver()], everything, tmp_path) == {"avx512"}
+    assert run_driver([emulated_driver()], everything[:60], tmp_path, threads=2) == {"avx512"}
+
+
+def test_under_sanitizers(small: list[Case], tmp_path: Path) -> None:
+    """Every instruction set of this machine: no step beyond a buffer, nothing that C leaves undefined."""
+    cc = ccore.compiler()
+    if not cc or not ccore.accepts(cc, *WATCHED):
+        pytest.skip("needs a C compiler with the sanitizers address and undefined")
+    program = driver(*WATCHED)
+    for isa, here in driver_isas(program).items():
+        if here:
+            given = [*small, *(layered(form) for form in FORMS), *(extreme(*one) for one in EXTREMES[::7])]
+            assert run_driver([program], given, tmp_path, isa, threads=2) == {isa}
+
+
+def test_logits_depend_on_nothing_undefined(small: list[Case], tmp_path: Path) -> None:
+    """Numbers behind the rows of a map are whatever memory held: none comes into an answer. valgrind follows each bit. It
+    does not know AVX-512; and the words compare numbers one by one, also those that nobody needs."""
+    need("valgrind")
+    program = driver("-g")
+    command = ["valgrind", "-q", "--error-exitcode=9", program]
+    for isa, here in driver_isas(program).items():
+        if here and isa not in ("avx512", "words"):
+            assert isa in run_driver(command, small[:120], tmp_path, isa)
