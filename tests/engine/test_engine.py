@@ -83,8 +83,12 @@ def test_the_time_of_each_operation() -> None:
     ready = Engine(GOLDEN / "digits.onebit")
     took = ready.timed(pictures("digits")[0])
     assert took.shape == (len(ready.layers),) and took.sum() > 0 and (took >= 0).all()
-    fused = [layer.kernel == "fused" for layer in ready.layers]
-    assert not took[fused].any()
+    assert all(took[i] > 0 for i, layer in enumerate(ready.layers) if layer.macs)
+
+
+def test_tables_have_a_peak_and_plain_loops_none() -> None:
+    assert Engine(GOLDEN / "digits.onebit", isa="words").peak() > 0
+    assert Engine(GOLDEN / "digits.onebit", isa="scalar").peak() == 0
 
 
 def test_several_threads_may_use_one_engine() -> None:

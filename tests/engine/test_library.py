@@ -45,7 +45,7 @@ def test_every_function_is_declared_with_as_many_arguments() -> None:
     for name, (result, count) in functions.items():
         declared, given = library.SIGNATURES[name]
         assert len(given) == count, name
-        kinds = {"void": None, "size_t": ctypes.c_size_t, "const char *": ctypes.c_char_p}
+        kinds: dict[str, object] = {"void": None, "size_t": ctypes.c_size_t, "const char *": ctypes.c_char_p}
         assert declared is kinds.get(result, ctypes.c_int), name
 
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def command(model: Path, threads: int | None, isa: str | None, seconds: float, batch: int, as_json: bool) -> None:
     """How fast the packed model FILE (or a run folder's) runs on this machine: all of it, and layer by layer.
 
-    A row is an operation with those fused into it: its kernel, the median time, 10^9 multiply-accumulates a second, and
-    its share. Layers are timed one by one, which takes a little longer than the whole at once.
+    A row is an operation with those fused into it: its kernel, the median time, 10^9 multiply-accumulates a second, how
+    much that is of what its tables could do at best on this CPU, and its share of the time. Layers are timed one by one,
+    which takes a little longer than the whole at once.
     """
     from onebit.cli.progress import busy
     from onebit.examine.bench import bench
@@ -51,10 +52,9 @@ def command(model: Path, threads: int | None, isa: str | None, seconds: float, b
         f"{found.threads} thread{'s' * (found.threads > 1)}\n"
     )
     out.print(_layers(found))
-    share = f", {100 * found.gmacs / found.peak:.0f} % of the peak" if found.peak else ""
     out.print(
         f"\n[bold]A picture[/]: {_time(found.median)} (median of {found.runs} calls of {found.batch}), best {_time(found.best)}; "
-        f"{found.pictures_a_second:,.4g} pictures a second, {found.gmacs:.4g} GMAC/s{share}"
+        f"{found.pictures_a_second:,.4g} pictures a second, {found.gmacs:.4g} GMAC/s"
     )
     out.print(f"[bold]Loading[/]: {found.load_milliseconds:.3g} ms")
     out.print(
@@ -66,7 +66,7 @@ def command(model: Path, threads: int | None, isa: str | None, seconds: float, b
 def _layers(b: Bench) -> Table:
     from onebit.cli.terminal import table
 
-    names = ["#", "layer", "makes", "kernel", "us", "GMAC/s", *(["of peak"] if b.peak else []), "share"]
+    names = ["#", "layer", "makes", "kernel", "us", "GMAC/s", "of peak", "share"]
     out = table(*names, left=(0, 1, 2, 3), wrap=(1,))
     total = sum(row.microseconds for row in b.rows) or 1.0
     for row in b.rows:
@@ -74,7 +74,7 @@ def _layers(b: Bench) -> Table:
         out.add_row(
             str(row.first) if row.first == row.last else f"{row.first},{row.last}", row.text, f"{height}x{width}x{channels}",
             row.kernel, f"{row.microseconds:,.1f}", f"{row.gmacs:,.1f}" if row.macs else "",
-            *([f"{100 * row.gmacs / b.peak:.0f} %" if row.macs else ""] if b.peak else []),
+            "" if row.of_peak is None else f"{100 * row.of_peak:.0f} %",
             f"{100 * row.microseconds / total:.1f} %",
         )  # fmt: skip
     return out

@@ -6,7 +6,7 @@ import os
 import sys
 import weakref
 from collections import deque
-from ctypes import byref, c_int32, c_void_p
+from ctypes import byref, c_double, c_int32, c_void_p
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,7 @@ class Layer(NamedTuple):
     window: tuple[int, int]  # height, width
     stride: int
     macs: int
+    group: int  # tables: input channels that one addition of a lane covers; else 0
 
 
 class Engine:
@@ -121,7 +122,7 @@ class Engine:
             found.append(
                 Layer(
                     raw.operation.decode(), raw.kernel.decode(), (raw.channels, raw.height, raw.width),
-                    raw.source_channels, (raw.kernel_height, raw.kernel_width), raw.stride, raw.macs,
+                    raw.source_channels, (raw.kernel_height, raw.kernel_width), raw.stride, raw.macs, raw.group,
                 )
             )  # fmt: skip
         return found
@@ -130,6 +131,16 @@ class Engine:
     def macs(self) -> int:
         """Multiply-accumulates a picture."""
         return sum(layer.macs for layer in self.layers)
+
+    def peak(self, nibbles: bool = False) -> float:
+        """Lanes of tables that one thread could add in a second with nothing else to do; 0: no tables. Takes milliseconds.
+
+        `nibbles`: the lanes of activations of 4 bits. A layer's bound is its ``group`` times that.
+        """
+        lanes, memory = c_double(), Memory(library.PEAK_BYTES)
+        status = self._library.ob_peak(self.isa.encode(), nibbles, memory.address, memory.size, byref(lanes))
+        _check(self._library, status)
+        return lanes.value
 
     @property
     def arena(self) -> int:

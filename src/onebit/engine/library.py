@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import CDLL, POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ REMEDY = "install a C compiler, then: pip install --force-reinstall --no-deps --
 # ob_status
 OK = 0
 ERROR_ISA, ERROR_THREADS = 9, 10
+PEAK_BYTES = 65536
 
 
 class Shape(Structure):
@@ -38,6 +39,7 @@ class RawLayer(Structure):
         *((name, c_int32) for name in ("channels", "height", "width")),
         *((name, c_int32) for name in ("source_channels", "kernel_height", "kernel_width", "stride")),
         ("macs", c_int64),
+        ("group", c_int32),
     ]
 
 
@@ -59,6 +61,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ob_pool_free": (None, [_p]),
     "ob_pool_threads": (c_int, [_p]),
     "ob_arena_size": (c_size_t, [_p, _p]),
+    "ob_peak": (c_int, [c_char_p, c_int, _p, c_size_t, POINTER(c_double)]),
     "ob_run": (c_int, [_p, _p, _p, c_size_t, _p, _p, c_size_t]),
     "ob_run_timed": (c_int, [_p, _p, _p, _p, _p, c_size_t, _p]),
 }

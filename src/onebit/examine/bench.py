@@ -19,6 +19,7 @@ from onebit.model import load
 
 FEWEST = 3  # measurements, however long they take
 LOADS = 5
+NIBBLES = "4 bits"  # in the names of kernels of 4-bit activations
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Row:
     kernel: str
     microseconds: float
     macs: int
+    peak: float = 0.0  # 10^9 multiply-accumulates a second that its tables could do at most here; 0: not known
 
     @property
     def text(self) -> str:
@@ -50,6 +52,11 @@ class Row:
     def gmacs(self) -> float:
         """10^9 multiply-accumulates a second; 0 where there are none, or no time."""
         return self.macs / self.microseconds / 1e3 if self.microseconds else 0.0
+
+    @property
+    def of_peak(self) -> float | None:
+        """The share of `peak` that it reaches."""
+        return self.gmacs / self.peak if self.peak else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,6 @@ class Bench:
     model_bytes: int
     arena_bytes: int
     rows: tuple[Row, ...]
-    peak: float | None = None  # 10^9 multiply-accumulates a second that this CPU could do at most, where it is known
 
     @property
     def pictures_a_second(self) -> float:
@@ -81,7 +87,7 @@ class Bench:
 
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        rows = [{**asdict(row), "text": row.text, "gmacs": row.gmacs} for row in self.rows]
+        rows = [{**asdict(row), "text": row.text, "gmacs": row.gmacs, "of_peak": row.of_peak} for row in self.rows]
         return {
             **asdict(self), "rows": rows, "pictures_a_second": self.pictures_a_second, "gmacs": self.gmacs,
         }  # fmt: skip
@@ -133,18 +139,18 @@ def _repeat(call: Callable[[], Any], seconds: float) -> Iterator[float]:
 
 
 def _rows(ready: Engine, microseconds: Any) -> Iterator[Row]:
+    lanes = {nibbles: ready.peak(nibbles) for nibbles in {NIBBLES in layer.kernel for layer in ready.layers}}
     row: Row | None = None
     for i, (layer, took) in enumerate(zip(ready.layers, microseconds, strict=True)):
         if row and layer.kernel == "fused":
             operations = (*row.operations, layer.operation)
-            row = replace(
-                row, last=i, operations=operations, shape=layer.shape, microseconds=row.microseconds + float(took)
-            )
+            row = replace(row, last=i, operations=operations, shape=layer.shape)
             continue
         if row:
             yield row
         row = Row(
-            i, i, (layer.operation,), layer.window, layer.stride, layer.shape, layer.kernel, float(took), layer.macs
+            i, i, (layer.operation,), layer.window, layer.stride, layer.shape, layer.kernel, float(took), layer.macs,
+            layer.group * lanes[NIBBLES in layer.kernel] * ready.threads / 1e9,
         )  # fmt: skip
     if row:
         yield row
