@@ -119,7 +119,10 @@ static double cost(const ob_operation *op, const ob_table_layer *l, int flat, co
                 continue;
             }
             total += (double)all * (1 << l->bits) * entry * 1.1 + (double)all * l->bits * entry * 3;
-            total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + 2.0) + 10));
+            /* chunks of few taps leave sums of 16 bits to the next: half a flush, and less to do */
+            const double part = (double)rows * taps(op->width, px, op->stride) * groups * l->bits * s.most / 65536;
+            const double flush = l->carries && part < 0.5 ? 1 + 2 * part : 2;
+            total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + flush) + 10));
         }
     return (total * s.planes + slots * vectors * 6) * l->tile_rows * l->columns;
 }
@@ -163,6 +166,8 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     const int flat = taps(op->width, 0, op->stride) > 3;
     double best = 0;
     if ((uint64_t)op->row_bytes * 8 * (uint64_t)(op->value.channels + 2) > UINT32_MAX) return 0;
+    /* Halves of a word would overflow into each other where a plane's sums pass 2^24. */
+    if (kernels->lanes == 4 && s.planes == 2 && (int64_t)source->channels * op->height * op->width > 65536) return 0;
     ob_table_layer l = {0};
     l.channels = source->channels, l.height = source->height, l.width = source->width;
     l.outputs = op->value.channels, l.out_height = op->value.height, l.out_width = op->value.width;
@@ -183,6 +188,7 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
                 for (int32_t groups = 1; groups <= (l.nibble ? OB_NIBBLE_GROUPS : OB_TABLE_GROUPS); groups++) {
                     if (!fits(op, &l, flat, kernels, s, groups)) continue;
                     l.ring = ring_of(op, &l, kernels, groups);
+                    l.carries = l.ring == 1 && !l.nibble;
                     const double c = cost(op, &l, flat, kernels, s, groups);
                     if (best > 0 && c >= best) continue;
                     best = c;
@@ -308,6 +314,13 @@ void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_tab
                     }
                     const int32_t last = to * l->bits < l->channels ? to * l->bits : l->channels;
                     c.bias = (uint16_t)(below(source, (ob_plane)c.plane) * (last - c.channel));
+                    if (l->carries) { /* of the same plane, as long as 16 bits hold them all */
+                        const int32_t more = rows * columns * (last - c.channel) * s.most;
+                        if (c.sections == 7) full = 65536; /* those leave no room, and have code that knows no carrying */
+                        c.carried = (full += more) <= 65535 && full > more;
+                        if (c.carried) chunk[-1].carries = 1;
+                        else full = more;
+                    }
                     *chunk++ = c;
                     if (p == 0) make_offsets(op, l, &c, px, offsets + at);
                     at += (uint32_t)((l->outputs + l->extra) * c.sums * (flat ? 1 : count_of(sections)));

@@ -56,6 +56,8 @@ typedef struct ob_chunk {
     int32_t channel;       /* first one; group i begins at channel + i * bits */
     int32_t entry;         /* bytes of a table's entry */
     int32_t bank;          /* 4 bits: which accumulators of 16 bits it adds to */
+    uint8_t carried;       /* 8 bits: sums of 16 bits, which the chunk before left, are added */
+    uint8_t carries;       /* and are left for the next one, since more still fits */
 } ob_chunk;
 
 /* A column of tiles: lanes [from, to) of it are outputs, the first of them at column `at`. */
@@ -77,6 +79,7 @@ typedef struct ob_table_layer {
     int32_t extra;                               /* outputs before those of the layer: all bits 1, and all 0 if biased */
     int32_t nibble;                              /* activations of 4 bits: lanes of 8 bits, see nibble_kernel.h */
     int32_t banks;                               /* its accumulators of 16 bits, each of as many channels as fit */
+    int32_t carries;                             /* 8 bits: does any chunk carry sums of 16 bits over? */
     const ob_chunk *chunk;
     const uint16_t *offsets;
     const ob_column *column;
@@ -96,7 +99,8 @@ typedef struct ob_table_job {
 } ob_table_job;
 
 /* Of 4 bits: entries of a section and entries that are added in lanes of 8 bits, which have code of their own. */
-#define OB_NIBBLE_ENTRIES(X) X(18, 3) X(15, 3) X(12, 3) X(12, 2) X(9, 2) X(12, 4)
+#define OB_NIBBLE_ENTRIES(X) \
+    X(18, 3) X(15, 3) X(12, 3) X(10, 3) X(8, 3) X(6, 3) X(5, 3) X(4, 3) X(12, 2) X(9, 2) X(12, 4)
 
 /* What an instruction set brings: one file of kernels/ each. */
 typedef struct ob_table_kernels {
@@ -117,7 +121,8 @@ extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_t
 /* Bytes of a thread's scratch for a layer: tables, accumulators, a row of everything that is copied. */
 static inline size_t ob_table_scratch(const ob_table_layer *layer) {
     const size_t slots = (size_t)layer->outputs + (size_t)layer->extra;
-    const size_t lane = layer->nibble ? (size_t)layer->banks * sizeof(uint16_t) : sizeof(uint32_t);
+    const size_t lane = layer->nibble ? (size_t)layer->banks * sizeof(uint16_t)
+                                       : layer->carries ? sizeof(uint32_t) + sizeof(uint16_t) : sizeof(uint32_t);
     return OB_TABLE_BYTES + OB_TABLE_LANES + OB_TABLE_COPY + (size_t)layer->strip * (sizeof(uint32_t) + slots * lane * (size_t)layer->ring);
 }
 

@@ -118,6 +118,14 @@ OB_INLINE void outputs(const int V, const int P, const int any, const int sectio
     for (int32_t n = from; n < to; n++, offset += step, a += 2 * V) {
         v16 s[VECTORS];
         sum(V, P, any, sections, K, known, turn, t->tables, offset, s);
+        if (!known) { /* such chunks have few taps */
+            v16 *carry = t->carry + (size_t)n * (size_t)V;
+            if (c->carried) OB_UNROLL for (int e = 0; e < V; e++) s[e] = v_add(s[e], carry[e]);
+            if (c->carries) {
+                OB_UNROLL for (int e = 0; e < V; e++) carry[e] = s[e];
+                continue;
+            }
+        }
         if (m == ADD) {
             OB_UNROLL for (int e = 0; e < V; e++) {
                 a[2 * e] = v_add32(a[2 * e], v_even(s[e]));
@@ -187,10 +195,12 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
     const size_t slots = (size_t)(l->extra + l->outputs) * 2 * (size_t)V;
     v32 *const sums = t.sums;
     for (int32_t i = job->tile, n; i < job->tile_end; i += n) {
+        int flushed = 0; /* do the accumulators of 32 bits hold anything? */
         n = ring_from(l, i, job->tile_end);
         for (int32_t k = 0; k < l->chunks; k++) {
             const ob_chunk *c = l->chunk + k;
             const int last = k == l->chunks - 1;
+            const mode m = flushed ? ADD : BEGIN;
             t.sums = sums;
             for (int32_t r = 0; r < n; r++, t.sums += slots) {
                 set_tile(&t, i + r, r);
@@ -199,10 +209,11 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
                     for (int32_t e = 0; e < l->extra * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
                     for (int32_t e = from * 2 * V; e < to * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
                 }
-                some(&t, c, 0, l->extra, k ? ADD : BEGIN);
+                some(&t, c, 0, l->extra, m);
                 if (last) set_rest(V, &t);
-                some(&t, c, from, to, last ? k ? FINISH : FINISH_AT_ONCE : k ? ADD : BEGIN);
+                some(&t, c, from, to, last ? flushed ? FINISH : FINISH_AT_ONCE : m);
             }
+            flushed |= !c->carries;
         }
     }
 }

@@ -47,6 +47,7 @@ struct tile {
     uint8_t *copied_activation;
     v32 *rest;           /* [2 * vectors]: what 2 * S1 is to be less by */
     v32 *sums;           /* [slot][2 * vectors]: even lanes, odd lanes */
+    v16 *carry;          /* [slot][vectors]: sums of 16 bits that chunks leave to the next */
     int32_t turn;        /* ring: does the entry's second half hold its first rows? */
     int32_t fresh;       /* ring: the half of each entry that is to be made; -1: all of it */
     do_finish *finish;
@@ -62,6 +63,7 @@ static tile tile_of(const ob_table_job *job) {
     t.copied_activation = (uint8_t *)(t.copied_sum + OB_TABLE_STRIP);
     t.rest = (v32 *)(void *)(scratch += OB_TABLE_COPY);
     t.sums = t.rest + job->layer->strip * 2 / OB_LANES;
+    t.carry = (v16 *)(t.sums + (size_t)(job->layer->extra + job->layer->outputs) * (size_t)(job->layer->strip * 2 / OB_LANES));
     return t;
 }
 
@@ -112,6 +114,28 @@ OB_INLINE void lanes_of_row(int16_t *x, const ob_map *map, size_t at, int32_t co
     }
 }
 
+/* Every second byte of p as lanes, a multiple of 8. */
+OB_INLINE void lower_bytes(int16_t *x, const uint8_t *p, int32_t count) {
+    int32_t i = 0;
+    for (; i + LANES <= count; i += LANES) v_store(x + i, v_load(p + 2 * i) & v_splat(255));
+    for (; i < count; i += 4) {
+        uint64_t w;
+        OB_COPY(&w, p + 2 * i, 8);
+        w &= 0x00ff00ff00ff00ffull;
+        OB_COPY(x + i, &w, 8);
+    }
+}
+OB_INLINE void upper_bytes(int16_t *x, const uint8_t *p, int32_t count) {
+    int32_t i = 0;
+    for (; i + LANES <= count; i += LANES) v_store(x + i, v_upper_bytes(v_load(p + 2 * i)));
+    for (; i < count; i += 4) {
+        uint64_t w;
+        OB_COPY(&w, p + 2 * i, 8);
+        w = w >> 8 & 0x00ff00ff00ff00ffull;
+        OB_COPY(x + i, &w, 8);
+    }
+}
+
 /* `total` lanes of an entry for one channel, from row `skip` of it on: what the taps of the tile see. */
 static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, int16_t *x) {
     const ob_table_layer *l = t->layer;
@@ -133,6 +157,19 @@ static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t sk
     int32_t to = l->width > first_column ? (l->width - first_column + stride - 1) / stride : 0;
     if (to > pitch) to = pitch;
     if (from > to) from = to;
+    if (stride == 2 && from == 0 && to == pitch && map->type == OB_U8 && l->zero == 0 && rows * pitch == total) {
+        const uint8_t *p = (const uint8_t *)map->data + plane + (first_column & ~1);
+        for (int32_t y = 0; y < rows; y++, x += pitch) { /* lower or upper bytes of 16-bit words, whole rows */
+            const int32_t row = first_row + y * 2;
+            if (row < 0 || row >= l->height)
+                for (int32_t i = 0; i < pitch; i++) x[i] = 0;
+            else if (first_column & 1)
+                upper_bytes(x, p + (size_t)row * (size_t)map->pitch, pitch);
+            else
+                lower_bytes(x, p + (size_t)row * (size_t)map->pitch, pitch);
+        }
+        return;
+    }
     for (int32_t y = 0; y < rows; y++, x += pitch) {
         const int32_t row = first_row + y * stride;
         const int32_t inside = row >= 0 && row < l->height, a = inside ? from : 0, b = inside ? to : 0;

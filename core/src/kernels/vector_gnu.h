@@ -4,7 +4,7 @@
 typedef uint16_t v16 __attribute__((vector_size(OB_LANES * 2)));
 typedef uint32_t v32 __attribute__((vector_size(OB_LANES * 2)));
 typedef int16_t v16_signed __attribute__((vector_size(OB_LANES * 2)));
-typedef uint16_t v16_anywhere __attribute__((vector_size(OB_LANES * 2), aligned(2), may_alias));
+typedef uint16_t v16_anywhere __attribute__((vector_size(OB_LANES * 2), aligned(1), may_alias));
 typedef uint16_t v16_aligned __attribute__((vector_size(OB_LANES * 2), may_alias));
 typedef uint8_t v8 __attribute__((vector_size(OB_LANES), aligned(1), may_alias));
 
@@ -15,6 +15,7 @@ static inline v16 v_load_aligned(const void *p) { return *(const v16_aligned *)p
 static inline void v_store(void *p, v16 x) { *(v16_anywhere *)p = x; }
 static inline v16 v_add(v16 a, v16 b) { return a + b; }
 #define v_add_any v_add
+static inline v16 v_upper_bytes(v16 x) { return x >> 8; }
 static inline v16 v_high_bytes(v16 x) { return (v16)((v16_signed)x >> 8); }
 typedef uint8_t v8_all __attribute__((vector_size(OB_LANES * 2)));
 typedef uint64_t v64 __attribute__((vector_size(OB_LANES * 2)));

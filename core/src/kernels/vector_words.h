@@ -18,6 +18,7 @@ static inline void v_store(void *p, v16 x) { memcpy(p, &x, sizeof x); }
 static inline v16 v_add(v16 a, v16 b) { return a + b; }
 /* Of any lanes: the top bits are added without carry. */
 static inline v16 v_add_any(v16 a, v16 b) { return ((a & ~EACH_SIGN) + (b & ~EACH_SIGN)) ^ ((a ^ b) & EACH_SIGN); }
+static inline v16 v_upper_bytes(v16 x) { return x >> 8 & v_splat(255); }
 /* x / 256, rounded down, of lanes with sign. */
 static inline v16 v_high_bytes(v16 x) {
     return v_add_any((x >> 8 & v_splat(255)) ^ v_splat(128), v_splat(0x10000 - 128));
