@@ -164,6 +164,33 @@ def test_sums_of_an_average_at_the_end_of_31_bits(loader: Loader) -> None:
         assert same(unchecked([pixels(68, 4096, number), window, logits(1)]), loader) == fine
 
 
+COLUMNS: list[tuple[int, dict[str, int], bool]] = [
+    *((5, {"zero": zero, "limit": limit}, 0 <= zero <= limit and 1 <= limit <= 255)
+      for limit in (0, 1, 2, 15, 254, 255, 256) for zero in (-1, 0, 1, limit - 1, limit, limit + 1)),
+    *((7, {"zero": fraction}, 0 <= fraction <= 24) for fraction in (-1, 0, 1, 23, 24, 25)),
+    *((7, {"limit": sharpness}, sharpness >= 1) for sharpness in (-(2**31), -1, 0, 1, 2, 2**31 - 1)),
+    *((3, {"shift": shift}, 0 <= shift <= 24) for shift in (-1, 0, 23, 24, 25)),
+]  # fmt: skip
+
+
+def test_columns(loader: Loader) -> None:
+    for operation, columns, fine in COLUMNS:
+        opened = Opened(GOOD)
+        opened.set(operation, **columns)
+        assert same(opened.close(), loader) == fine, (operation, columns)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_every_row_of_a_norm_is_looked_at(offset: int, loader: Loader) -> None:
+    for row in range(5):
+        for number in (-32768, -32767, 32767):
+            norms = numbers(1, 2, 3, 4, 5)
+            multiplier = norms.copy()
+            multiplier[row] = number
+            ops = [table(1, 5), Norm(0, norms, multiplier, norms * np.int16(offset)), logits(1, 1, 5)]
+            assert same(unchecked(ops), loader) == (number != -32768)
+
+
 def test_an_operation_number_at_each_place(loader: Loader) -> None:
     """Sources and bases from -2 to beyond the last, at every operation."""
     for i in range(8):
