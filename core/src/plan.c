@@ -316,10 +316,9 @@ void ob_plan_memory(const ob_operation *op, const ob_value *source, const ob_tab
                     c.bias = (uint16_t)(below(source, (ob_plane)c.plane) * (last - c.channel));
                     if (l->carries) { /* of the same plane, as long as 16 bits hold them all */
                         const int32_t more = rows * columns * (last - c.channel) * s.most;
-                        if (c.sections == 7) full = 65536; /* those leave no room, and have code that knows no carrying */
-                        c.carried = (full += more) <= 65535 && full > more;
+                        c.carried = c.sections != 7 && (full += more) <= 65535 && full > more;
                         if (c.carried) chunk[-1].carries = 1;
-                        else full = more;
+                        else full = c.sections == 7 ? 65535 : more; /* those have code that knows no carrying */
                     }
                     *chunk++ = c;
                     if (p == 0) make_offsets(op, l, &c, px, offsets + at);
