@@ -108,9 +108,14 @@ typedef struct order {
     ob_next *next;
 } order;
 
+/* Is it a character by itself, in a string and in one within a string? The quotes that end these are not. */
+static int plain(uint8_t byte) { return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\'; }
+
 static int compare(const order *by, uint32_t left, uint32_t right) {
     ob_text a = {by->start.at + left, by->start.end}, b = {by->start.at + right, by->start.end};
     for (;;) {
+        for (; *a.at == *b.at && plain(*a.at); a.at++) /* long names that begin alike are the slowest there are */
+            b.at++;
         int32_t c = by->next(&a), d = by->next(&b);
         if (c != d)
             return c < d ? -1 : 1;
