@@ -174,6 +174,8 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     l.stride = op->stride, l.top = op->top, l.zero = source->zero;
     l.extra = below(source, s.planes == 2 ? OB_PLANE_HIGH : OB_PLANE_BYTE) > 0 ? 2 : 1;
     l.nibble = s.nibble && !flat;
+    const int64_t fan_in = (int64_t)source->channels * op->height * op->width; /* S and twice the bias: 3 * 2^8 or 2^16 each */
+    l.halved = op->shift > 0 && fan_in * (s.planes == 2 ? 3 << 16 : 3 << 8) < INT32_MAX;
     l.shift = op->shift, l.has_base = op->base >= 0;
     for (l.pitch = 8; l.pitch <= 64; l.pitch *= 2)
         for (l.strip = 16; l.strip <= kernels->strip; l.strip *= 2) {

@@ -85,6 +85,7 @@ typedef struct ob_table_layer {
     const ob_column *column;
     /* output stage */
     int32_t shift;
+    int32_t halved;                              /* shift is 1 or more, and sums, biases included, stay below 2^31 */
     int32_t has_base, has_norm, keeps;           /* keeps: is the sum itself stored? */
     int32_t norm_zero, norm_limit, norm_offsets; /* norm_offsets: is any offset or the zero not 0? */
     const int16_t *norm;                         /* [output][3]: mean, multiplier, offset */

@@ -64,14 +64,57 @@ OB_INLINE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows)
     }
 }
 
+/* The commonest: a stream of 16 bits, every second column. Two numbers are one of 32 bits; even and odd columns are summed apart,
+ * and column 2 * j + q of the window is number j + q / 2 of one of them. */
+typedef struct halves {
+    int32_t even[MOST_COLUMNS / 2 + 256], odd[MOST_COLUMNS / 2 + 256]; /* from column -256 on */
+} halves;
+
+OB_INLINE void average_halves(const average_row *restrict a, const int32_t *restrict first, const int32_t *restrict second,
+                              const int32_t *restrict third, int16_t *restrict to, int32_t count, const int kernel) {
+    for (int32_t j = 0; j < count; j++) {
+        int32_t s = first[j] + (kernel > 1 ? second[j] : 0) + (kernel > 2 ? third[j] : 0);
+        s = (s + a->half[j]) >> a->shift[j];
+        s = s < -32768 ? -32768 : s > 32767 ? 32767 : s;
+        to[j] = (int16_t)((s * a->multiplier[j] + 0x4000) >> 15);
+    }
+}
+
+OB_INLINE void add_halves(const int16_t *restrict x, int32_t words, int more, int32_t *restrict even,
+                          int32_t *restrict odd) {
+    if (more)
+        for (int32_t j = 0; j < words; j++) even[j] += x[2 * j], odd[j] += x[2 * j + 1];
+    else
+        for (int32_t j = 0; j < words; j++) even[j] = x[2 * j], odd[j] = x[2 * j + 1];
+}
+
+static void average_second(const ob_operation *op, const average_row *a, const ob_map *x, size_t at, int32_t rows,
+                           halves *h, int16_t *to, int32_t count) {
+    const int32_t words = (x->width + 1) / 2, none = x->width & 1;
+    for (int32_t r = 0; r < rows; r++, at += (size_t)x->pitch)
+        add_halves((const int16_t *)x->data + at, words, r, h->even + 128, h->odd + 128);
+    if (none) h->odd[128 + words - 1] = 0; /* what follows an odd row */
+    const int32_t *column[3];
+    for (int32_t q = 0; q < 3; q++) {
+        const int32_t c = q - op->left + 256;
+        column[q] = (c & 1 ? h->odd : h->even) + c / 2;
+    }
+    if (op->width == 3) average_halves(a, column[0], column[1], column[2], to, count, 3);
+    else if (op->width == 2) average_halves(a, column[0], column[1], column[2], to, count, 2);
+    else average_halves(a, column[0], column[1], column[2], to, count, 1);
+}
+
 /* Returns 0, with nothing done, where the map is wider than this was made for. */
 static int average(const ob_operation *op, const ob_value *source, const ob_map *x, const ob_map *y, int32_t from,
                    int32_t to) {
     average_row a;
+    halves h;
+    const int second = x->type == OB_I16 && op->stride == 2 && op->width <= 3;
     const int32_t behind = (y->width - 1) * op->stride + op->width - op->left - x->width; /* columns of padding */
     if (y->width > MOST_COLUMNS || op->left + x->width + (behind > 0 ? behind : 0) > MOST_COLUMNS + 256) return 0;
     for (int32_t j = 0; j < op->left; j++) a.sums[j] = 0;
     for (int32_t j = 0; j < behind; j++) a.sums[op->left + x->width + j] = 0;
+    for (int32_t j = 0; second && j < MOST_COLUMNS / 2 + 256; j++) h.even[j] = h.odd[j] = 0;
     for (int32_t i = 0, before = 0; i < y->height; i++) {
         const int32_t top = i * op->stride - op->top, first = top > 0 ? top : 0;
         const int32_t end = top + op->height < x->height ? top + op->height : x->height;
@@ -81,6 +124,11 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
             if (c >= x->channels) { /* appended */
                 if (y->type == OB_U8) for (int32_t j = 0; j < y->width; j++) ((uint8_t *)y->data)[at + (size_t)j] = (uint8_t)source->zero;
                 else for (int32_t j = 0; j < y->width; j++) ((int16_t *)y->data)[at + (size_t)j] = (int16_t)source->zero;
+                continue;
+            }
+            if (second) {
+                average_second(op, &a, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first, &h,
+                               (int16_t *)y->data + at, y->width);
                 continue;
             }
             add_rows(a.sums + op->left, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first);

@@ -144,9 +144,7 @@ OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *
                 const v16 more = sums[(size_t)k * bank + (size_t)(2 * e + h)];
                 a = v_add32(a, v_even(more)), b = v_add32(b, v_odd(more));
             }
-            a = v_shift32(v_twice_less(a, t->rest[4 * e + 2 * h]), l->shift);
-            b = v_shift32(v_twice_less(b, t->rest[4 * e + 2 * h + 1]), l->shift);
-            half[h] = v_narrow(a, b);
+            half[h] = v_narrow(complete(t, a, 4 * e + 2 * h), complete(t, b, 4 * e + 2 * h + 1));
         }
         v_zip(half[0], half[1], &x[2 * e], &x[2 * e + 1]);
     }
@@ -191,10 +189,10 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
             continue;
         }
         const int32_t o = n - l->extra;
-        v16 complete[2 * PAIRS];
-        OB_UNROLL for (int e = 0; e < 2 * V; e++) complete[e] = s[e];
+        v16 all[2 * PAIRS];
+        OB_UNROLL for (int e = 0; e < 2 * V; e++) all[e] = s[e];
         if (!l->direct && l->has_base) copy_tile(t, o, 0);
-        t->finish_nibbles(t, o, complete, c->bank);
+        t->finish_nibbles(t, o, all, c->bank);
         if (!l->direct) copy_tile(t, o, 1);
     }
 }
@@ -214,8 +212,8 @@ OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_ch
     nibble_outputs(V, P, 0, 0, 0, t, c, from, to, begin, finish);
 }
 
-/* What 2 * S1 is to be less by, and the rounding of the shift. */
-OB_INLINE void set_nibble_rest(const int V, const tile *t, int32_t banks) {
+/* S of all banks. */
+OB_INLINE void set_nibble_rests(const int V, const tile *t, int32_t banks) {
     const ob_table_layer *l = t->layer;
     const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
     const v16 *a = (const v16 *)t->sums;
@@ -225,8 +223,8 @@ OB_INLINE void set_nibble_rest(const int V, const tile *t, int32_t banks) {
             even = v_add32(even, v_even(a[(size_t)b * bank + (size_t)e]));
             odd = v_add32(odd, v_odd(a[(size_t)b * bank + (size_t)e]));
         }
-        t->rest[2 * e] = v_minus32(even, (uint32_t)1 << l->shift >> 1);
-        t->rest[2 * e + 1] = v_minus32(odd, (uint32_t)1 << l->shift >> 1);
+        set_rest(t, 2 * e, even);
+        set_rest(t, 2 * e + 1, odd);
     }
 }
 
@@ -250,7 +248,7 @@ static void nibble_tiles(const int V, const ob_table_job *job, do_nibbles *some,
                 set_tile(&t, i + r, r);
                 fill_nibble_tables(&t, c);
                 some(&t, c, 0, l->extra, begin, 0);
-                if (last) set_nibble_rest(V, &t, c->bank);
+                if (last) set_nibble_rests(V, &t, c->bank);
                 some(&t, c, from, to, begin, last);
             }
         }

@@ -93,15 +93,11 @@ OB_INLINE void sum(const int V, const int P, const int any, const int sections, 
 
 /* 2 * S1 - S and the shift, with what earlier chunks added up in `a` (NULL if there was none). */
 OB_INLINE void finish_tile(const int V, const tile *t, int32_t n, const v16 *s, const v32 *a) {
-    const int shift = t->layer->shift;
-    const v32 *rest = t->rest;
     v16 x[VECTORS];
     OB_UNROLL for (int e = 0; e < V; e++) {
         v32 even = v_even(s[e]), odd = v_odd(s[e]);
         if (a) even = v_add32(even, a[2 * e]), odd = v_add32(odd, a[2 * e + 1]);
-        even = v_shift32(v_twice_less(even, rest[2 * e]), shift);
-        odd = v_shift32(v_twice_less(odd, rest[2 * e + 1]), shift);
-        x[e] = v_narrow(even, odd);
+        x[e] = v_narrow(complete(t, even, 2 * e), complete(t, odd, 2 * e + 1));
     }
     finish_lanes(V, t, n, x);
 }
@@ -135,10 +131,10 @@ OB_INLINE void outputs(const int V, const int P, const int any, const int sectio
             OB_UNROLL for (int e = 0; e < V; e++) a[2 * e] = v_even(s[e]), a[2 * e + 1] = v_odd(s[e]);
         } else {
             const int32_t o = n - l->extra;
-            v16 complete[VECTORS]; /* `s` itself stays in registers: its address goes nowhere */
-            OB_UNROLL for (int e = 0; e < V; e++) complete[e] = s[e];
+            v16 all[VECTORS]; /* `s` itself stays in registers: its address goes nowhere */
+            OB_UNROLL for (int e = 0; e < V; e++) all[e] = s[e];
             if (!l->direct && l->has_base) copy_tile(t, o, 0);
-            t->finish(t, o, complete, m == FINISH ? a : NULL);
+            t->finish(t, o, all, m == FINISH ? a : NULL);
             if (!l->direct) copy_tile(t, o, 1);
         }
     }
@@ -174,15 +170,10 @@ OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const o
     }
 }
 
-/* What 2 * S1 is to be less by, and the rounding of the shift, which costs nothing here. */
-OB_INLINE void set_rest(const int V, const tile *t) {
-    const ob_table_layer *l = t->layer;
-    const uint32_t half = (uint32_t)1 << l->shift >> 1;
-    for (int e = 0; e < 2 * V; e++) {
-        v32 r = t->sums[e];
-        if (l->extra == 2) r = v_add32(r, t->sums[2 * V + e]);
-        t->rest[e] = v_minus32(r, half);
-    }
+/* S, and what the biases came to. */
+OB_INLINE void set_rests(const int V, const tile *t) {
+    for (int e = 0; e < 2 * V; e++)
+        set_rest(t, e, t->layer->extra == 2 ? v_add32(t->sums[e], t->sums[2 * V + e]) : t->sums[e]);
 }
 
 typedef void do_outputs(const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m);
@@ -210,7 +201,7 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
                     for (int32_t e = from * 2 * V; e < to * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
                 }
                 some(&t, c, 0, l->extra, m);
-                if (last) set_rest(V, &t);
+                if (last) set_rests(V, &t);
                 some(&t, c, from, to, last ? flushed ? FINISH : FINISH_AT_ONCE : m);
             }
             flushed |= !c->carries;

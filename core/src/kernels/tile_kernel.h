@@ -220,6 +220,17 @@ OB_INLINE v16 from_right(const int P, v16 x, v16 next) {
 
 /* -- from sums to maps ---------------------------------------------------------------------------------------------- */
 
+/* (2 * S1 - S + half) >> shift, with half = 2^shift / 2 for rounding. What does not depend on the output is `rest`, worked out
+ * once a tile. Where S is known to fit 31 bits, (2 * a - r) >> shift is (a - (r + 1) / 2) >> (shift - 1): an addition fewer. */
+OB_INLINE void set_rest(const tile *t, const int i, v32 s) {
+    const v32 r = v_minus32(s, (uint32_t)1 << t->layer->shift >> 1);
+    t->rest[i] = t->layer->halved ? v_shift32(v_minus32(r, (uint32_t)-1), 1) : r;
+}
+OB_INLINE v32 complete(const tile *t, v32 a, const int i) {
+    const int shift = t->layer->shift;
+    return t->layer->halved ? v_shift32(v_less(a, t->rest[i]), shift - 1) : v_shift32(v_twice_less(a, t->rest[i]), shift);
+}
+
 /* One output channel of a tile is complete, as 16-bit lanes: base, norm; stored as the layer says. */
 OB_INLINE void finish_lanes(const int V, const tile *t, int32_t n, v16 *x) {
     const ob_table_layer *l = t->layer;
@@ -245,6 +256,12 @@ OB_INLINE void finish_lanes(const int V, const tile *t, int32_t n, v16 *x) {
         const v16 offset = v_splat((uint16_t)c[2]), zero = v_splat((uint16_t)l->norm_zero);
         OB_UNROLL for (int e = 0; e < V; e++) x[e] = v_adds(v_adds(x[e], offset), zero);
     }
+#ifdef OB_STORE_TWO
+    if (V % 2 == 0) {
+        OB_UNROLL for (int e = 0; e < V; e += 2) v_store_bytes2(activation + e * LANES, x[e], x[e + 1 < V ? e + 1 : e], l->norm_limit);
+        return;
+    }
+#endif
     OB_UNROLL for (int e = 0; e < V; e++) v_store_bytes(activation + e * LANES, x[e], l->norm_limit);
 }
 

@@ -27,6 +27,11 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const __m128i b = _mm_packus_epi16(_mm256_castsi256_si128((M256)a), _mm256_extracti128_si256((M256)a, 1));
     _mm_storeu_si128((__m128i *)p, _mm_min_epu8(b, _mm_set1_epi8((char)limit)));
 }
+#define OB_STORE_TWO
+static inline void v_store_bytes2(uint8_t *p, v16 a, v16 b, int limit) {
+    const M256 c = _mm256_permute4x64_epi64(_mm256_packus_epi16((M256)a, (M256)b), 0xd8);
+    _mm256_storeu_si256((M256 *)p, _mm256_min_epu8(c, _mm256_set1_epi8((char)limit)));
+}
 /* a0 b0 a1 b1 ... */
 static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
     const M256 x = _mm256_unpacklo_epi16((M256)a, (M256)b), y = _mm256_unpackhi_epi16((M256)a, (M256)b);

@@ -30,6 +30,7 @@ static inline v16 v_right_rows4(v16 x) { return (v16)((v64)x >> 16); }
 static inline v32 v_even(v16 x) { return (v32)x & 0xffff; }
 static inline v32 v_odd(v16 x) { return (v32)x >> 16; }
 static inline v32 v_add32(v32 a, v32 b) { return a + b; }
+static inline v32 v_less(v32 a, v32 r) { return a - r; }
 static inline v32 v_twice_less(v32 a, v32 r) { return a + a - r; }
 static inline v32 v_minus32(v32 a, uint32_t b) { return a - b; }
 static inline v32 v_times256(v32 a) { return a << 8; }

@@ -18,6 +18,11 @@ static inline v16 v_mulr(v16 a, v16 m) { return (v16)vqrdmulhq_s16((int16x8_t)a,
 static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     vst1_u8(p, vmin_u8(vqmovun_s16((int16x8_t)a), vdup_n_u8((uint8_t)limit)));
 }
+#define OB_STORE_TWO
+static inline void v_store_bytes2(uint8_t *p, v16 a, v16 b, int limit) {
+    const uint8x16_t c = vcombine_u8(vqmovun_s16((int16x8_t)a), vqmovun_s16((int16x8_t)b));
+    vst1q_u8(p, vminq_u8(c, vdupq_n_u8((uint8_t)limit)));
+}
 /* a0 b0 a1 b1 ... */
 static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
     *low = (v16)vzip1q_u16((uint16x8_t)a, (uint16x8_t)b);

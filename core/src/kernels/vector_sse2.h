@@ -28,6 +28,11 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const M128 b = _mm_packus_epi16((M128)a, (M128)a);
     _mm_storel_epi64((M128 *)p, _mm_min_epu8(b, _mm_set1_epi8((char)limit)));
 }
+#define OB_STORE_TWO
+static inline void v_store_bytes2(uint8_t *p, v16 a, v16 b, int limit) {
+    const M128 c = _mm_packus_epi16((M128)a, (M128)b);
+    _mm_storeu_si128((M128 *)p, _mm_min_epu8(c, _mm_set1_epi8((char)limit)));
+}
 /* a0 b0 a1 b1 ... */
 static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
     *low = (v16)_mm_unpacklo_epi16((M128)a, (M128)b);

@@ -22,6 +22,11 @@ static inline void v_store_bytes(uint8_t *p, v16 a, int limit) {
     const v128_t b = wasm_u8x16_min(wasm_u8x16_narrow_i16x8((v128_t)a, (v128_t)a), wasm_i8x16_splat((int8_t)limit));
     wasm_v128_store64_lane(p, b, 0);
 }
+#define OB_STORE_TWO
+static inline void v_store_bytes2(uint8_t *p, v16 a, v16 b, int limit) {
+    const v128_t c = wasm_u8x16_narrow_i16x8((v128_t)a, (v128_t)b);
+    wasm_v128_store(p, wasm_u8x16_min(c, wasm_i8x16_splat((int8_t)limit)));
+}
 /* a0 b0 a1 b1 ... */
 static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
     *low = (v16)wasm_i16x8_shuffle((v128_t)a, (v128_t)b, 0, 8, 1, 9, 2, 10, 3, 11);

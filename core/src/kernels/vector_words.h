@@ -40,6 +40,9 @@ static inline void v_zip(v16 a, v16 b, v16 *low, v16 *high) {
 static inline v32 v_even(v16 x) { return x & EACH_HALF; }
 static inline v32 v_odd(v16 x) { return x >> 16 & EACH_HALF; }
 static inline v32 v_add32(v32 a, v32 b) { return a + b; } /* sums stay below 2^32 */
+static inline v32 v_less(v32 a, v32 r) {
+    return (uint32_t)((uint32_t)a - (uint32_t)r) | (uint64_t)((uint32_t)(a >> 32) - (uint32_t)(r >> 32)) << 32;
+}
 static inline v32 v_twice_less(v32 a, v32 r) {            /* 2 * a - r */
     const uint32_t low = 2 * (uint32_t)a - (uint32_t)r, high = 2 * (uint32_t)(a >> 32) - (uint32_t)(r >> 32);
     return low | (uint64_t)high << 32;
