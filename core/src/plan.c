@@ -124,7 +124,7 @@ static double cost(const ob_operation *op, const ob_table_layer *l, int flat, co
             const double flush = l->carries && part < 0.5 ? 1 + 2 * part : 2;
             total += slots * (entries * vectors * 0.55 + chunks * (vectors * (count_of(sections) * 1.5 + flush) + 10));
         }
-    return (total * s.planes + slots * vectors * 6) * l->tile_rows * l->columns;
+    return (total * s.planes + slots * (vectors * 6 + 40)) * l->tile_rows * l->columns;
 }
 
 /* Do tables of so many channels and groups fit: the cache, 16 bits of an offset, 16 bits of a sum? */

@@ -15,19 +15,49 @@ OB_INLINE void fill_table(const int any, uint8_t *table, ptrdiff_t entry, ptrdif
     }
 }
 
+/* The same for so many vectors of lanes of the commonest tiles, which then stay in registers. */
+OB_INLINE void fill_known(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const int16_t *x) {
+    OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
+    for (int32_t j = 0; j < members; j++, x += vectors * LANES) {
+        v16 add[128 / LANES];
+        uint8_t *to = table + (entry << j);
+        const uint8_t *from = table;
+        OB_UNROLL for (int u = 0; u < vectors; u++) add[u] = v_load(x + u * LANES);
+        for (int32_t e = 0; e < 1 << j; e++, to += entry, from += entry)
+            OB_UNROLL for (int u = 0; u < vectors; u++) v_store(to + u * LANES * 2, v_add(v_load(from + u * LANES * 2), add[u]));
+    }
+}
+
+OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x) {
+    switch (lanes) { /* 3 x 3: rows of 32 lanes in a ring and not, of 16, of 8 */
+    case 64: fill_known(64 / LANES, table, entry, members, x); return;
+    case 128: fill_known(128 / LANES, table, entry, members, x); return;
+    case 96: fill_known(96 / LANES, table, entry, members, x); return;
+#if OB_LANES <= 16
+    case 80: fill_known(80 / LANES, table, entry, members, x); return;
+#endif
+    default: fill_table(0, table, entry, lanes / LANES, members, x, 0); return;
+    }
+}
+
 static void fill_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
     const int all = t->fresh < 0;
     const int32_t lanes = all ? c->entry / 2 : l->strip, skip = all ? 0 : l->rows;
     uint8_t *table = t->tables + (t->fresh == 1 ? c->entry / 2 : 0);
+    block b;
+    const int plain = block_of(t, c, skip, lanes, &b);
     for (int32_t i = 0; i < c->groups; i++, table += (ptrdiff_t)c->entry << l->bits) {
         const int32_t channel = c->channel + i * l->bits;
         const int32_t members = l->channels - channel < l->bits ? l->channels - channel : l->bits;
-        for (int32_t j = 0; j < members; j++) gather(t, c, channel + j, skip, lanes, t->lanes + j * lanes);
+        if (plain)
+            for (int32_t j = 0; j < members; j++) gather_block(t, &b, channel + j, lanes, t->lanes + j * lanes);
+        else
+            for (int32_t j = 0; j < members; j++) gather(t, c, channel + j, skip, lanes, t->lanes + j * lanes);
         if (c->bias)
             fill_table(1, table, c->entry, lanes / LANES, members, t->lanes, i ? 0 : c->bias);
         else
-            fill_table(0, table, c->entry, lanes / LANES, members, t->lanes, 0);
+            fill_plain(table, c->entry, lanes, members, t->lanes);
     }
 }
 

@@ -136,6 +136,38 @@ OB_INLINE void upper_bytes(int16_t *x, const uint8_t *p, int32_t count) {
     }
 }
 
+/* The commonest source: rows lie one behind the other, as in the tile, in bytes, and zero is 0. What holds for all channels
+ * is worked out once. */
+typedef struct block {
+    int32_t before, inside; /* lanes of padding before the map's, and lanes of the map */
+    size_t at;              /* where they begin in a plane */
+} block;
+
+static int block_of(const tile *t, const ob_chunk *c, int32_t skip, int32_t total, block *b) {
+    const ob_table_layer *l = t->layer;
+    const ob_map *map = &t->job->source;
+    const int32_t pitch = l->pitch, first = t->row + skip + c->phase_y - l->top, rows = total / pitch;
+    if (map->type != OB_U8 || l->zero || l->stride != 1 || t->column->at + c->column || l->width != pitch ||
+        map->pitch != pitch)
+        return 0;
+    const int32_t from = first < 0 ? -first : 0, left = l->height - first, to = left < rows ? left : rows;
+    b->before = (from < rows ? from : rows) * pitch;
+    b->inside = to > from ? (to - from) * pitch : 0;
+    b->at = (size_t)(first + from) * (size_t)pitch;
+    return 1;
+}
+
+OB_INLINE void gather_block(const tile *t, const block *b, int32_t channel, int32_t total, int16_t *x) {
+    const ob_map *map = &t->job->source;
+    const uint8_t *p = (const uint8_t *)map->data + (size_t)channel * map->plane + b->at;
+    int32_t i = 0;
+    if (b->inside < total)
+        for (int32_t k = 0; k < total; k += LANES) v_store(x + k, v_zero());
+    x += b->before;
+    for (; i + LANES <= b->inside; i += LANES) v_store(x + i, v_load_bytes(p + i));
+    for (; i < b->inside; i++) x[i] = p[i];
+}
+
 /* `total` lanes of an entry for one channel, from row `skip` of it on: what the taps of the tile see. */
 static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, int16_t *x) {
     const ob_table_layer *l = t->layer;
@@ -146,10 +178,10 @@ static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t sk
     if (stride == 1 && first_column == 0 && l->width == pitch && map->pitch == pitch) { /* rows lie one behind the other */
         const int32_t from = first_row < 0 ? -first_row : 0;
         const int32_t left = l->height - first_row, to = left < rows ? (left > from ? left : from) : rows;
-        for (int32_t i = 0; i < from * pitch; i++) x[i] = 0;
+        if (from || to * pitch < total)
+            for (int32_t i = 0; i < total; i += LANES) v_store(x + i, v_zero());
         lanes_of_row(x + from * pitch, map, plane + (size_t)(first_row + from) * (size_t)pitch, (to - from) * pitch, 1,
                      (ob_plane)c->plane, l->zero);
-        for (int32_t i = to * pitch; i < total; i++) x[i] = 0;
         return;
     }
     /* lanes [from, to) lie in the map */
