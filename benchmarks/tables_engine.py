@@ -1,11 +1,11 @@
-"""Write the tables of docs/engine.md anew from results/engine/.
+"""Write the tables of docs/engine.md and README.md anew from results/engine/.
 
     python benchmarks/tables_engine.py
 
 A table stands between `<!-- engine: NAME WHAT -->` and `<!-- end -->`: NAME.json of results/engine/, and WHAT is one of
-`reach` (ours beside the fastest peer, tier by tier), `peers` (every engine, batch 1), `cost` (load time, memory, file) and
-`machine` (one line on CPU, versions and method). `<!-- engine: instructions -->` has the counts of instructions.json. A test
-checks that every table is what the JSON gives.
+`reach` (ours beside the fastest peer, tier by tier), `short` (the README's), `peers` (every engine, batch 1), `cost` (load
+time, memory, file) and `machine` (one line on CPU, versions and method). `<!-- engine: instructions -->` has the counts of
+instructions.json. A test checks that every table is what the JSON gives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from summary import Row, find, ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "engine"
-PAGE = ROOT / "docs" / "engine.md"
+PAGES = [ROOT / "docs" / "engine.md", ROOT / "README.md"]
 BLOCK = re.compile(r"(<!-- engine: (\S+)(?: (\S+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 NAMES = {
     "onebit": "onebit", "reference": "onebit (NumPy reference)", "openvino-int8": "OpenVINO int8", "ort-int8": "ONNX Runtime int8",
@@ -108,6 +108,25 @@ def peers(data: dict[str, Any]) -> list[str]:
     return lines
 
 
+def short(data: dict[str, Any]) -> list[str]:
+    """For the README: ours beside OpenVINO int8, batch 1, one thread."""
+    lines = ["| network | instruction set | onebit, ms | OpenVINO int8, ms | times as fast |", "|---|---|---|---|---|"]
+    for tier in TIERS:
+        for m in networks(data):
+            table = data["tables"].get(f"{m} {tier}")
+            one, other = ours(table), find(table, engine="openvino-int8")
+            if one and other:
+                title = (
+                    f"both {TIERS[tier]} only"
+                    if tier == "avx2"
+                    else f"the CPU's best: OpenVINO {TIERS[tier]}, onebit AVX2"
+                )
+                lines.append(
+                    f"| {m} | {title} | {ms(one['median_ms'])} | {ms(other['median_ms'])} | **{ratio(other, one):.2f}** |"
+                )
+    return lines
+
+
 def cost(data: dict[str, Any]) -> list[str]:
     files = {
         "onebit": "onebit",
@@ -158,7 +177,7 @@ def counts() -> list[str]:
     return lines
 
 
-WHAT = {"reach": reach, "peers": peers, "cost": cost, "machine": machine}
+WHAT = {"reach": reach, "short": short, "peers": peers, "cost": cost, "machine": machine}
 
 
 def rewritten(text: str) -> str:
@@ -172,4 +191,5 @@ def rewritten(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -15,7 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-PAGE = ROOT / "docs" / "engine.md"
 MEASURED = sorted(p for p in (ROOT / "results" / "engine").glob("*.json") if p.stem != "instructions")
 
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are in the repository, not in the sdist")
@@ -109,9 +108,10 @@ def test_limited_peers_used_the_kernels_that_the_limit_allows(file: Path) -> Non
                 assert kernels and all("avx2" in k for k in kernels), kernels
 
 
-@pytest.mark.skipif(not PAGE.exists(), reason="there is no docs/engine.md")
-def test_every_table_of_the_page_is_what_its_json_gives() -> None:
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/engine.md", "README.md"])
+def test_every_table_of_the_page_is_what_its_json_gives(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "<!-- engine: " in text
     assert script("tables_engine").rewritten(text) == text, "run benchmarks/tables_engine.py"
 
 
