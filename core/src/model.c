@@ -34,26 +34,26 @@ static uint64_t bytes_of_rows(const ob_operation *op) {
     return rows * (uint64_t)op->row_bytes;
 }
 
-/* Everything of step i but where its map lies. */
-static void make_step(const ob_program *program, const ob_isa *isa, int32_t i, ob_step *step, ob_memory *memory) {
+/* Everything of step i but where its map lies; `layer` is planned where tables compute it, else NULL. */
+static void make_step(const ob_program *program, const ob_isa *isa, int32_t i, ob_table_layer *layer, ob_step *step,
+                      ob_memory *memory) {
     const ob_operation *op = &program->operations[i];
     const ob_value *v = &op->value;
     step->operation = *op;
     step->map = (ob_map){.type = v->type, .channels = v->channels, .height = v->height, .width = v->width,
                          .pitch = ob_pitch(v->width)};
     step->map.plane = ((size_t)step->map.pitch * (size_t)v->height + OB_TABLE_STRIP - 1) / OB_TABLE_STRIP * OB_TABLE_STRIP;
-    ob_table_layer layer;
-    if (op->kind == OB_CONV && isa->table && ob_plan(op, &program->operations[op->source].value, isa->table, &layer)) {
-        layer.has_norm = step->fused >= 0;
-        layer.keeps = step->kept;
-        if (layer.has_norm) {
+    if (layer) {
+        layer->has_norm = step->fused >= 0;
+        layer->keeps = step->kept;
+        if (layer->has_norm) {
             const ob_operation *norm = &program->operations[step->fused];
-            layer.norm = norm_constants(norm, memory);
-            layer.norm_zero = norm->zero, layer.norm_limit = norm->limit, layer.norm_offsets = norm->zero != 0;
-            for (int32_t n = 0; layer.norm && n < v->channels; n++) layer.norm_offsets |= layer.norm[3 * n + 2] != 0;
+            layer->norm = norm_constants(norm, memory);
+            layer->norm_zero = norm->zero, layer->norm_limit = norm->limit, layer->norm_offsets = norm->zero != 0;
+            for (int32_t n = 0; layer->norm && n < v->channels; n++) layer->norm_offsets |= layer->norm[3 * n + 2] != 0;
         }
-        ob_plan_memory(op, &program->operations[op->source].value, isa->table, &layer, memory);
-        step->layer = copied(memory, &layer, sizeof layer);
+        ob_plan_memory(op, &program->operations[op->source].value, isa->table, layer, memory);
+        step->layer = copied(memory, layer, sizeof *layer);
         step->operation.rows = NULL;
         return;
     }
@@ -124,9 +124,10 @@ static void build(const ob_program *program, const ob_isa *isa, ob_memory *memor
     for (int32_t i = 0; i < count; i++) {
         ob_step one = {.fused = -1, .kept = 1};
         const ob_operation *op = &program->operations[i];
+        ob_table_layer layer;
+        int planned = 0;
         if (op->kind == OB_CONV && isa->table) {
-            ob_table_layer layer;
-            if (ob_plan(op, &program->operations[op->source].value, isa->table, &layer)) {
+            if ((planned = ob_plan(op, &program->operations[op->source].value, isa->table, &layer))) {
                 one.fused = norm_of(program, i);
                 one.kept = one.fused < 0;
                 for (int32_t j = i + 1; j < count && !one.kept; j++)
@@ -137,16 +138,15 @@ static void build(const ob_program *program, const ob_isa *isa, ob_memory *memor
         }
         if (op->kind == OB_NORM && isa->table) {
             const ob_operation *from = &program->operations[op->source];
-            ob_table_layer layer;
             if (from->kind == OB_CONV && norm_of(program, op->source) == i &&
-                ob_plan(from, &program->operations[from->source].value, isa->table, &layer))
+                ob_plan(from, &program->operations[from->source].value, isa->table, NULL))
                 one.fused = op->source;
         }
         if (op->kind == OB_LOGITS) { /* sums of each channel */
             const uint64_t bytes = (uint64_t)program->operations[op->source].value.channels * sizeof(int32_t);
             if (scratch < bytes) scratch = bytes;
         }
-        make_step(program, isa, i, &one, memory);
+        make_step(program, isa, i, planned ? &layer : NULL, &one, memory);
         if (steps) steps[i] = one;
     }
     if (!model || !steps || !marks) return;

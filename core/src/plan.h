@@ -16,7 +16,7 @@ void *ob_take(ob_memory *memory, uint64_t bytes);
 int32_t ob_pitch(int32_t width); /* elements of a row of a map in memory */
 
 /* Plan the convolution `op` of a value; 0 where tables do not serve it (kernels of many rows or columns). Fills the layer
- * but for what lies in memory. */
+ * but for what lies in memory; with NULL it only says whether they do. */
 int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kernels *kernels, ob_table_layer *layer);
 
 /* Chunks, columns and offsets of a planned layer, in memory. */

@@ -8,7 +8,7 @@ enum { PAIRS = OB_TABLE_STRIP / (2 * OB_LANES) ? OB_TABLE_STRIP / (2 * OB_LANES)
 /* Entries of g channels that can be added before a lane of 8 bits is full. */
 #define OB_MOST_ENTRIES(g) (255 / (15 * (g)))
 
-/* `count` bytes, a multiple of 8, from `p` or 0. */
+/* `count` bytes, a multiple of 8, from `p`; zeros if it is NULL. */
 static inline void copy_bytes(uint8_t *x, const uint8_t *p, int32_t count) {
     int32_t i = 0;
     for (; i + 2 * LANES <= count; i += 2 * LANES) v_store(x + i, p ? v_load(p + i) : v_zero());
@@ -33,6 +33,15 @@ static inline void every_second(uint8_t *x, const uint8_t *p, int32_t count) {
     for (; i < count; i++) x[i] = p[2 * i];
 }
 
+/* As gather_block, in lanes of 8 bits. */
+OB_INLINE void block_of_nibbles(const tile *t, const block *b, int32_t channel, int32_t total, uint8_t *x) {
+    const ob_map *map = &t->job->source;
+    const uint8_t *p = (const uint8_t *)map->data + (size_t)channel * map->plane + b->at;
+    if (b->inside < total)
+        for (int32_t k = 0; k < total; k += 2 * LANES) v_store(x + k, v_zero());
+    copy_bytes(x + b->before, p, b->inside);
+}
+
 /* As gather, in lanes of 8 bits. */
 static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, uint8_t *x) {
     const ob_table_layer *l = t->layer;
@@ -40,14 +49,6 @@ static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, in
     const int32_t pitch = l->pitch, stride = l->stride, rows = total / pitch;
     const int32_t first_row = (t->row + skip) * stride + c->phase_y - l->top, first_column = t->column->at * stride + c->column;
     const uint8_t *plane = (const uint8_t *)map->data + (size_t)channel * map->plane;
-    if (stride == 1 && first_column == 0 && l->width == pitch && map->pitch == pitch) { /* rows lie one behind the other */
-        const int32_t from = first_row < 0 ? -first_row : 0;
-        const int32_t left = l->height - first_row, to = left < rows ? (left > from ? left : from) : rows;
-        copy_bytes(x, NULL, from * pitch);
-        copy_bytes(x + from * pitch, plane + (size_t)(first_row + from) * (size_t)pitch, (to - from) * pitch);
-        copy_bytes(x + to * pitch, NULL, total - to * pitch);
-        return;
-    }
     int32_t from = first_column < 0 ? (-first_column + stride - 1) / stride : 0;
     int32_t to = l->width > first_column ? (l->width - first_column + stride - 1) / stride : 0;
     if (to > pitch) to = pitch;
@@ -66,22 +67,55 @@ static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, in
     }
 }
 
+/* All 2^members sums of so many vectors of lanes; the lanes stay in registers. */
+OB_INLINE void fill_nibbles(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const uint8_t *x) {
+    OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
+    for (int32_t j = 0; j < members; j++, x += vectors * LANES * 2) {
+        v16 add[128 / (2 * LANES)];
+        uint8_t *to = table + (entry << j);
+        const uint8_t *from = table;
+        OB_UNROLL for (int u = 0; u < vectors; u++) add[u] = v_load(x + u * LANES * 2);
+        for (int32_t e = 0; e < 1 << j; e++, to += entry, from += entry)
+            OB_UNROLL for (int u = 0; u < vectors; u++)
+                v_store(to + u * LANES * 2, v_add8(v_load(from + u * LANES * 2), add[u]));
+    }
+}
+
+/* The same for one vector of many. */
+static void fill_strided(uint8_t *table, ptrdiff_t entry, int32_t members, const uint8_t *x, int32_t lanes) {
+    v_store(table, v_zero());
+    for (int32_t j = 0; j < members; j++, x += lanes)
+        for (ptrdiff_t e = 0; e < 1 << j; e++)
+            v_store(table + ((e + ((ptrdiff_t)1 << j)) * entry), v_add8(v_load(table + e * entry), v_load(x)));
+}
+
 static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
     const int32_t lanes = t->fresh < 0 ? c->entry : l->strip, skip = t->fresh < 0 ? 0 : l->rows;
-    const ptrdiff_t vectors = lanes / (2 * LANES);
     uint8_t *table = t->tables + (t->fresh == 1 ? c->entry / 2 : 0), *x = (uint8_t *)t->lanes;
+    block b;
+    const int plain = block_of(t, c, skip, lanes, &b);
     for (int32_t i = 0; i < c->groups; i++, table += (ptrdiff_t)c->entry << l->bits) {
         const int32_t channel = c->channel + i * l->bits;
         const int32_t members = l->channels - channel < l->bits ? l->channels - channel : l->bits;
-        for (ptrdiff_t u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
-        for (int32_t j = 0; j < members; j++) {
-            uint8_t *to = table + ((ptrdiff_t)c->entry << j);
-            const uint8_t *from = table;
-            gather_nibbles(t, c, channel + j, skip, lanes, x);
-            for (int32_t e = 0; e < 1 << j; e++, to += c->entry, from += c->entry)
-                for (ptrdiff_t u = 0; u < vectors; u++)
-                    v_store(to + u * LANES * 2, v_add8(v_load(from + u * LANES * 2), v_load(x + u * LANES * 2)));
+        for (int32_t j = 0; j < members; j++)
+            if (plain) block_of_nibbles(t, &b, channel + j, lanes, x + j * lanes);
+            else gather_nibbles(t, c, channel + j, skip, lanes, x + j * lanes);
+        switch (lanes / (2 * LANES)) {
+        case 2: fill_nibbles(2, table, c->entry, members, x); break;
+#if OB_LANES <= 16
+        case 3: fill_nibbles(3, table, c->entry, members, x); break;
+        case 4: fill_nibbles(4, table, c->entry, members, x); break;
+#endif
+#if OB_LANES <= 8
+        case 5: fill_nibbles(5, table, c->entry, members, x); break;
+        case 6: fill_nibbles(6, table, c->entry, members, x); break;
+        case 8: fill_nibbles(8, table, c->entry, members, x); break;
+#endif
+        default:
+            for (int32_t u = 0; u < lanes; u += 2 * LANES) /* a vector at a time */
+                fill_strided(table + u, c->entry, members, x + u, lanes);
+            break;
         }
     }
 }
