@@ -97,7 +97,7 @@ OB_API void ob_model_shape(const ob_model *model, ob_shape *shape);
 /* What became of operation i, for people and benchmarks. */
 typedef struct ob_layer {
     const char *operation; /* "conv", "norm", ... */
-    const char *kernel;    /* what computes it: "table 8 bit", "scalar", ...; "fused" where the operation before does */
+    const char *kernel;    /* what computes it: "tables of 8 bits", "matrix unit", "loops", ...; "fused" where the operation before does */
     int32_t channels, height, width; /* of what it makes */
     int32_t source_channels, kernel_height, kernel_width, stride;
     int64_t macs; /* multiply-accumulates a picture */

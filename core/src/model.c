@@ -12,6 +12,12 @@ static int32_t norm_of(const ob_program *program, int32_t i) {
     return -1;
 }
 
+/* Plan convolution `op`: for the matrix unit if there is one, else for tables; 0: plain loops. `layer` may be NULL. */
+static int plan(const ob_program *program, const ob_isa *isa, const ob_operation *op, ob_table_layer *layer) {
+    const ob_value *source = &program->operations[op->source].value;
+    return (isa->matrix && ob_matrix_plan(op, source, layer)) || (isa->table && ob_plan(op, source, isa->table, layer));
+}
+
 static void *copied(ob_memory *memory, const void *from, uint64_t bytes) {
     void *to = ob_take(memory, bytes);
     if (to) memcpy(to, from, (size_t)bytes);
@@ -52,7 +58,9 @@ static void make_step(const ob_program *program, const ob_isa *isa, int32_t i, o
             layer->norm_zero = norm->zero, layer->norm_limit = norm->limit, layer->norm_offsets = norm->zero != 0;
             for (int32_t n = 0; layer->norm && n < v->channels; n++) layer->norm_offsets |= layer->norm[3 * n + 2] != 0;
         }
-        ob_plan_memory(op, &program->operations[op->source].value, isa->table, layer, memory);
+        const ob_value *source = &program->operations[op->source].value;
+        if (layer->matrix_bytes) ob_matrix_plan_memory(op, source, layer, memory);
+        else ob_plan_memory(op, source, isa->table, layer, memory);
         step->layer = copied(memory, layer, sizeof *layer);
         step->operation.rows = NULL;
         return;
@@ -126,8 +134,8 @@ static void build(const ob_program *program, const ob_isa *isa, ob_memory *memor
         const ob_operation *op = &program->operations[i];
         ob_table_layer layer;
         int planned = 0;
-        if (op->kind == OB_CONV && isa->table) {
-            if ((planned = ob_plan(op, &program->operations[op->source].value, isa->table, &layer))) {
+        if (op->kind == OB_CONV) {
+            if ((planned = plan(program, isa, op, &layer))) {
                 one.fused = norm_of(program, i);
                 one.kept = one.fused < 0;
                 for (int32_t j = i + 1; j < count && !one.kept; j++)
@@ -136,10 +144,9 @@ static void build(const ob_program *program, const ob_isa *isa, ob_memory *memor
                 if (scratch < bytes) scratch = bytes;
             }
         }
-        if (op->kind == OB_NORM && isa->table) {
+        if (op->kind == OB_NORM) {
             const ob_operation *from = &program->operations[op->source];
-            if (from->kind == OB_CONV && norm_of(program, op->source) == i &&
-                ob_plan(from, &program->operations[from->source].value, isa->table, NULL))
+            if (from->kind == OB_CONV && norm_of(program, op->source) == i && plan(program, isa, from, NULL))
                 one.fused = op->source;
         }
         if (op->kind == OB_LOGITS) { /* sums of each channel */
@@ -194,7 +201,7 @@ ob_status ob_model_layer(const ob_model *model, int32_t i, ob_layer *layer) {
     if (op->kind == OB_CONV) layer->macs = weights * op->value.height * op->value.width;
     if (op->kind == OB_LOGITS) layer->macs = weights;
     if (step->layer) layer->group = step->layer->bits;
-    if (step->layer) layer->kernel = step->layer->nibble ? "tables of 4 bits" : step->layer->high_chunks ? "tables of 2 x 8 bits" : "tables of 8 bits";
+    if (step->layer) layer->kernel = step->layer->matrix ? "matrix unit" : step->layer->nibble ? "tables of 4 bits" : step->layer->high_chunks ? "tables of 2 x 8 bits" : "tables of 8 bits";
     if (op->kind == OB_NORM && step->fused >= 0) layer->kernel = "fused";
     else if (!step->layer && op->kind != OB_CONV && model->isa->table) layer->kernel = "vectors";
     return OB_OK;

@@ -22,20 +22,23 @@ static ob_map map_of(const run *r, int32_t i) {
 static int32_t share(int32_t count, int part, int parts) { return (int32_t)((int64_t)count * part / parts); }
 
 /* Which part of a layer by tables a thread does: `a` parts of the tiles times parts / a of the outputs. The fewest steps
- * one after the other win; whoever shares outputs makes the same tables again, which costs as much as some outputs more. */
+ * one after the other win; whoever shares outputs makes the same tables again, which costs as much as some outputs more.
+ * With a matrix unit it is images, and 16 outputs at once. */
 static void share_tiles(const ob_table_layer *l, ob_table_job *job, int part, int parts) {
-    const int32_t tiles = l->tile_rows * l->columns, tables = 12 + (2 << l->bits) / 8;
+    const int32_t unit = l->matrix ? OB_MATRIX_OUTPUTS : 1, tiles = l->tile_rows * l->columns;
+    const int32_t outputs = (l->outputs + unit - 1) / unit, tables = l->matrix ? 1 : 12 + (2 << l->bits) / 8;
     int best = 1;
     int64_t least = INT64_MAX;
     for (int a = 1; a <= parts; a++) {
         if (parts % a) continue;
         const int b = parts / a;
-        const int64_t steps = (int64_t)((tiles + a - 1) / a) * ((l->outputs + b - 1) / b + l->extra + tables);
+        const int64_t steps = (int64_t)((tiles + a - 1) / a) * ((outputs + b - 1) / b + l->extra + tables);
         if (steps < least) least = steps, best = a;
     }
     const int x = part % best, y = part / best, b = parts / best;
     job->tile = share(tiles, x, best), job->tile_end = share(tiles, x + 1, best);
-    job->output = share(l->outputs, y, b), job->output_end = share(l->outputs, y + 1, b);
+    job->output = share(outputs, y, b) * unit, job->output_end = share(outputs, y + 1, b) * unit;
+    if (job->output_end > l->outputs) job->output_end = l->outputs;
 }
 
 /* Logits of a kernel of 1 x 1: all positions have the same weights, so each channel's numbers are summed first. */
@@ -69,7 +72,7 @@ static void do_step(void *context, int part, int parts) {
         if (step->kept) job.sum = y;
         if (step->fused >= 0) job.activation = map_of(r, step->fused);
         share_tiles(step->layer, &job, part, parts);
-        if (job.tile < job.tile_end && job.output < job.output_end) table->conv(&job);
+        if (job.tile < job.tile_end && job.output < job.output_end) (step->layer->matrix ? r->model->isa->matrix : table->conv)(&job);
         return;
     }
     switch (op->kind) {

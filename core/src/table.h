@@ -89,6 +89,9 @@ typedef struct ob_table_layer {
     int32_t has_base, has_norm, keeps;           /* keeps: is the sum itself stored? */
     int32_t norm_zero, norm_limit, norm_offsets; /* norm_offsets: is any offset or the zero not 0? */
     const int16_t *norm;                         /* [output][3]: mean, multiplier, offset */
+    /* by a matrix unit, matrix.h: all of this but tables */
+    int64_t matrix_bytes;                        /* of a thread's scratch; 0: by tables */
+    const struct ob_matrix *matrix;
 } ob_table_layer;
 
 /* One thread's share of a layer: tiles [tile, tile_end) and outputs [output, output_end). */
@@ -121,6 +124,7 @@ extern const ob_table_kernels ob_table_words, ob_table_sse2, ob_table_avx2, ob_t
 
 /* Bytes of a thread's scratch for a layer: tables, accumulators, a row of everything that is copied. */
 static inline size_t ob_table_scratch(const ob_table_layer *layer) {
+    if (layer->matrix_bytes) return (size_t)layer->matrix_bytes;
     const size_t slots = (size_t)layer->outputs + (size_t)layer->extra;
     const size_t lane = layer->nibble ? (size_t)layer->banks * sizeof(uint16_t)
                                        : layer->carries ? sizeof(uint32_t) + sizeof(uint16_t) : sizeof(uint32_t);

@@ -83,11 +83,19 @@ def driver(*flags: str, cc: str | None = None) -> Path:
     return built([*ccore.sources(), ccore.CORE / "tests" / "run.c"], "run", *flags, shared=False, cc=cc)
 
 
-def emulated_driver() -> Path:
-    """The same with one instruction set, AVX-512, whose instructions are functions: core/tests/emulation.h."""
+def emulated_driver(*flags: str) -> Path:
+    """The same with AMX and AVX-512 alone, whose instructions are functions: core/tests/emulation.h."""
+    return built([*_emulated(), ccore.CORE / "tests" / "run.c"], "run", "-Wno-psabi", *flags, shared=False)
+
+
+def emulated_core(*flags: str) -> Core:
+    """The library with these two."""
+    return Core(built(_emulated(), "libonebit.so", "-Wno-psabi", "-DOB_SHARED", "-fvisibility=hidden", *flags))
+
+
+def _emulated() -> list[Path]:
     kept = [f for f in ccore.sources() if f.parent.name != "kernels" and f.name != "isa.c"]
-    tests = [ccore.CORE / "tests" / name for name in ("emulated.c", "run.c")]
-    return built([*kept, *tests], "run", "-Wno-psabi", shared=False)
+    return [*kept, *(ccore.CORE / "tests" / name for name in ("emulated.c", "emulated_amx.c"))]
 
 
 def driver_isas(*command: str | Path) -> dict[str, bool]:
@@ -458,6 +466,16 @@ FORMS = [
     Form((16, 16), 33, limit=15, zero=4, offsets=True),
     Form(channels=40, limit=1),
     Form(channels=16, limit=100, stride=2, outputs=300),
+]
+# What a matrix unit does in ways of its own: channels of a position, phases, rows that share borders, small maps, padding.
+MATRIX_FORMS = [
+    *(Form((6, 11), channels, zero=zero) for channels in (16, 17, 32, 33, 64, 65, 100, 128) for zero in (0, 77)),
+    *(Form((side, side), 64) for side in (1, 2, 4, 7, 8, 9, 14, 15, 16, 17, 28, 32, 33)),
+    *(Form((8, 8), channels, zero=9, limit=15) for channels in (70, 192)),
+    *(Form((9, 16), 48, kernel) for kernel in ((1, 1), (1, 7), (6, 1), (2, 2), (5, 4), (3, 1))),
+    *(Form((13, 18), c, k, stride=s, zero=3) for c in (16, 40) for k in ((3, 3), (1, 1), (2, 5)) for s in (2, 3, 4)),
+    *(Form((7, 10), 32, stride=s, padding=p) for s in (1, 2) for p in ((0, 0, 0, 0), (5, 0, 0, 6), (0, 9, 3, 1))),
+    *(Form((10, 10), 24, outputs=outputs, offsets=True) for outputs in (1, 15, 16, 17, 50)),
 ]
 EXTREMES = [
     *itertools.product((28, 31, 64, 129, 512), [(3, 3)], "+-=0", ("u8", "u8 zero", "nibble")),

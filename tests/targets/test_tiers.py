@@ -1,6 +1,6 @@
 """Instruction sets that a machine lacks, and other machines: the same programs as in tests/core/test_equality.py, under
 emulators. qemu has processors without an instruction set stop at its first instruction; no processor of its has AVX-512,
-whose instructions are emulated one by one."""
+or AMX, whose instructions are emulated one by one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from support.tiers import (
     EXTREMES,
     FORMS,
     MANY_TAPS,
+    MATRIX_FORMS,
     Case,
+    Form,
+    Ready,
     cases,
+    check,
     corpus,
     driver,
     driver_isas,
+    emulated_core,
     emulated_driver,
     extreme,
     forms,
@@ -99,14 +104,53 @@ def test_arm(cpu: str, small: list[Case], everything: list[Case], tmp_path: Path
         assert run_driver(command, small[:60], tmp_path, isa, threads=2) == {isa}
 
 
-def test_avx512_emulated(everything: list[Case], tmp_path: Path) -> None:
-    """On every machine, also those that have it."""
+@pytest.fixture(scope="module")
+def simde() -> None:
     if not Path("/usr/include/simde/x86/avx512.h").exists():
         pytest.skip("needs SIMDe (Debian: libsimde-dev)")
     if ccore.compiler() is None or platform.machine() != "x86_64":
         pytest.skip("needs a C compiler for x86-64")
-    assert run_driver([emulated_driver()], everything, tmp_path) == {"avx512"}
-    assert run_driver([emulated_driver()], everything[:60], tmp_path, threads=2) == {"avx512"}
+
+
+@pytest.mark.usefixtures("simde")
+@pytest.mark.parametrize("isa", ["amx", "avx512"])
+def test_emulated(isa: str, everything: list[Case], tmp_path: Path) -> None:
+    """On every machine, also those that have it."""
+    assert run_driver([emulated_driver()], everything, tmp_path, isa) == {isa}
+    assert run_driver([emulated_driver()], everything[:60], tmp_path, isa, threads=2) == {isa}
+
+
+@pytest.mark.usefixtures("simde")
+@pytest.mark.parametrize("form", MATRIX_FORMS, ids=str)
+def test_matrix_unit(form: Form) -> None:
+    """It computes every layer that has activations for a source, whatever its form, within its memory; so it does where its
+    images hold few rows at once."""
+    for core in (emulated_core(), emulated_core("-DOB_MATRIX_CACHED=3000")):
+        given = layered(form)
+        kernels = Ready(core, given.content, "amx").kernels()
+        assert kernels.count("matrix unit") == 3, kernels
+        check(core, given, ["amx"], threads=(1, 2, 3))
+
+
+@pytest.mark.usefixtures("simde")
+def test_matrix_unit_and_anything(small: list[Case], tmp_path: Path) -> None:
+    """Random programs with few rows at once, and under sanitizers."""
+    assert run_driver([emulated_driver("-DOB_MATRIX_CACHED=3000")], small, tmp_path, "amx", threads=3) == {"amx"}
+    cc = ccore.compiler()
+    if cc and ccore.accepts(cc, *WATCHED):
+        watched = emulated_driver(*WATCHED, "-DOB_MATRIX_CACHED=20000")
+        given = [*small, *(layered(form) for form in MATRIX_FORMS), *(extreme(*one) for one in EXTREMES[::7])]
+        assert run_driver([watched], given, tmp_path, "amx", threads=2) == {"amx"}
+
+
+@pytest.mark.usefixtures("simde")
+def test_one_missing_product_is_seen(tmp_path: Path) -> None:
+    """The comparison is worth something: one of the 16384 products of an instruction left out changes logits."""
+    wrong = emulated_driver("-DOB_EMULATION_WRONG")
+    given = [layered(Form((16, 16), 64))]
+    assert run_driver([wrong], given, tmp_path, "avx512") == {"avx512"}
+    with pytest.raises(AssertionError, match="wrong"):
+        run_driver([wrong], given, tmp_path, "amx")
 
 
 def test_under_sanitizers(small: list[Case], tmp_path: Path) -> None:
