@@ -79,7 +79,8 @@ int ob_matrix_plan(const ob_operation *op, const ob_value *source, ob_table_laye
     const int32_t whole = ob_parts(op->value.height, m.band) - 1; /* bands; the last has the rows that are left */
     layer->tile_rows = whole * m.groups + groups_of(op, m.pitch, op->value.height - whole * m.band);
     /* a ring of weights, sums of two groups, 16 outputs of 32 positions of 16 bits */
-    layer->matrix_bytes = images + OB_MATRIX_RING * OB_MATRIX_TILE + 2 * OB_MATRIX_GROUP * OB_MATRIX_OUTPUTS * 4 + OB_MATRIX_TILE;
+    const int64_t sums = OB_MATRIX_GROUP * OB_MATRIX_OUTPUTS * sizeof(int32_t);
+    layer->matrix_bytes = images + OB_MATRIX_RING * OB_MATRIX_TILE + 2 * sums + OB_MATRIX_TILE;
     return 1;
 }
 

@@ -40,7 +40,7 @@ static uint64_t bytes_of_rows(const ob_operation *op) {
     return rows * (uint64_t)op->row_bytes;
 }
 
-/* Everything of step i but where its map lies; `layer` is planned where tables compute it, else NULL. */
+/* Everything of step i but where its map lies; `layer` is planned, NULL where plain loops compute it. */
 static void make_step(const ob_program *program, const ob_isa *isa, int32_t i, ob_table_layer *layer, ob_step *step,
                       ob_memory *memory) {
     const ob_operation *op = &program->operations[i];

@@ -72,7 +72,9 @@ static void do_step(void *context, int part, int parts) {
         if (step->kept) job.sum = y;
         if (step->fused >= 0) job.activation = map_of(r, step->fused);
         share_tiles(step->layer, &job, part, parts);
-        if (job.tile < job.tile_end && job.output < job.output_end) (step->layer->matrix ? r->model->isa->matrix : table->conv)(&job);
+        if (job.tile >= job.tile_end || job.output >= job.output_end) return;
+        if (step->layer->matrix) r->model->isa->matrix(&job);
+        else table->conv(&job);
         return;
     }
     switch (op->kind) {

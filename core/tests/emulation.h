@@ -1,4 +1,4 @@
-/* AVX-512 and AMX without them: included before a kernel of these instruction sets (gcc -include), it makes its intrinsics calls of
+/* AVX-512 and AMX without them: included before a kernel of these instruction sets, it makes its intrinsics calls of
  * functions that compute the same numbers on any machine. Most come from SIMDe (github.com/simd-everywhere/simde, MIT; Debian:
  * libsimde-dev); those that its version 0.7.4 lacks are written out here. What this cannot show: speed, and alignment that the
  * real instructions insist on. */

@@ -129,8 +129,9 @@ OB_CALL void narrow(const ob_table_layer *l, const pending *p, const uint8_t *la
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
     __m512i v[16];
     OB_UNROLL for (int i = 0; i < 16; i++) { /* two neighbours make pairs of 16 bits; pairs are then turned like bytes above */
-        const __m512i a = _mm512_loadu_si512(p->sums + lane[2 * i] * OUTPUTS), b = _mm512_loadu_si512(p->sums + lane[2 * i + 1] * OUTPUTS);
-        const __m512i x = _mm512_sra_epi32(_mm512_sub_epi32(a, rest), shift), y = _mm512_sra_epi32(_mm512_sub_epi32(b, rest), shift);
+        const int32_t *a = p->sums + lane[2 * i] * OUTPUTS, *b = p->sums + lane[2 * i + 1] * OUTPUTS;
+        const __m512i x = _mm512_sra_epi32(_mm512_sub_epi32(_mm512_loadu_si512(a), rest), shift);
+        const __m512i y = _mm512_sra_epi32(_mm512_sub_epi32(_mm512_loadu_si512(b), rest), shift);
         v[i] = _mm512_packs_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
     }
     OB_UNROLL for (int turn = 0; turn < 4; turn++) {
@@ -155,14 +156,15 @@ OB_CALL void finish(const ob_table_job *job, const pending *p, int32_t first, co
         const size_t n = (size_t)o;
         __m512i x = _mm512_loadu_si512(from);
         if (l->has_base)
-            x = _mm512_adds_epi16(x, _mm512_maskz_loadu_epi16(those, (const int16_t *)job->base.data + n * job->base.plane + at));
+            x = _mm512_adds_epi16(x, _mm512_maskz_loadu_epi16(those, (int16_t *)job->base.data + n * job->base.plane + at));
         if (l->keeps) _mm512_mask_storeu_epi16((int16_t *)job->sum.data + n * job->sum.plane + at, those, x);
         if (!l->has_norm) continue;
         const int16_t *c = l->norm + 3 * n;
         x = _mm512_mulhrs_epi16(_mm512_subs_epi16(x, _mm512_set1_epi16(c[0])), _mm512_set1_epi16(c[1]));
         if (l->norm_offsets) x = _mm512_adds_epi16(_mm512_adds_epi16(x, _mm512_set1_epi16(c[2])), zero);
         x = _mm512_min_epi16(_mm512_max_epi16(x, _mm512_setzero_si512()), limit);
-        _mm256_mask_storeu_epi8((uint8_t *)job->activation.data + n * job->activation.plane + at, those, _mm512_cvtepi16_epi8(x));
+        uint8_t *to = (uint8_t *)job->activation.data + n * job->activation.plane + at;
+        _mm256_mask_storeu_epi8(to, those, _mm512_cvtepi16_epi8(x));
     }
 }
 
@@ -188,8 +190,10 @@ static void do_piece(work *w) {
 /* Quarter i of a tile: 16 of its 64 numbers. */
 OB_INLINE void expand(uint8_t *to, const uint64_t *bits, const int i, int32_t quarters) {
     const __m512i one = _mm512_set1_epi8(1), less = _mm512_set1_epi8(-1);
-    OB_UNROLL for (int r = 4 * i; r < 4 * i + 4; r++)
-        _mm512_store_si512(to + 64 * r, i < quarters ? _mm512_mask_blend_epi8((__mmask64)bits[r], less, one) : _mm512_setzero_si512());
+    OB_UNROLL for (int r = 4 * i; r < 4 * i + 4; r++) {
+        const __m512i weights = i < quarters ? _mm512_mask_blend_epi8((__mmask64)bits[r], less, one) : _mm512_setzero_si512();
+        _mm512_store_si512(to + 64 * r, weights);
+    }
 }
 
 OB_INLINE void advance(work *w) {
@@ -256,7 +260,7 @@ void ob_conv_amx(const ob_table_job *job) {
     /* palette 1: eight tiles of 16 rows of 64 bytes; compilers do not see that all of this is read */
     struct { uint8_t palette, row, none[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
     for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = LANES;
-    OB_BARRIER();
+    __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
     while (w.made < AHEAD) {
         uint8_t *to = w.ring + w.made % RING * TILE;
