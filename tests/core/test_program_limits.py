@@ -237,7 +237,9 @@ def test_edges_of_characters(escape: bool, loader: Loader) -> None:
         same(opened.close(), loader)
 
 
-@pytest.mark.parametrize("c", ["\u00ab", "\u0fff", "\U00010000", "\U0010ffff", "\U0001f600", "\ud7ff", "\ue000", "\u0999", "z"])
+@pytest.mark.parametrize(
+    "c", ["\u00ab", "\u0fff", "\U00010000", "\U0010ffff", "\U0001f600", "\ud7ff", "\ue000", "\u0999", "z"]
+)
 def test_a_character_is_the_same_however_it_is_written(c: str, loader: Loader) -> None:
     units = c.encode("utf-16-be", "surrogatepass")
     for form in ("%04x", "%04X"):

@@ -88,20 +88,37 @@ OB_INLINE void add_halves(const int16_t *restrict x, int32_t words, int more, in
         for (int32_t j = 0; j < words; j++) even[j] = x[2 * j], odd[j] = x[2 * j + 1];
 }
 
-static void average_second(const ob_operation *op, const average_row *a, const ob_map *x, size_t at, int32_t rows,
-                           halves *h, int16_t *to, int32_t count) {
-    const int32_t words = (x->width + 1) / 2, none = x->width & 1;
+OB_INLINE void average_second(const ob_operation *op, const average_row *a, const ob_map *x, size_t at, int32_t rows,
+                              halves *h, int16_t *to, const int32_t words, const int32_t count, const int kernel) {
     for (int32_t r = 0; r < rows; r++, at += (size_t)x->pitch)
         add_halves((const int16_t *)x->data + at, words, r, h->even + 128, h->odd + 128);
-    if (none) h->odd[128 + words - 1] = 0; /* what follows an odd row */
+    if (x->width & 1) h->odd[128 + words - 1] = 0; /* what follows an odd row */
     const int32_t *column[3];
     for (int32_t q = 0; q < 3; q++) {
         const int32_t c = q - op->left + 256;
         column[q] = (c & 1 ? h->odd : h->even) + c / 2;
     }
-    if (op->width == 3) average_halves(a, column[0], column[1], column[2], to, count, 3);
-    else if (op->width == 2) average_halves(a, column[0], column[1], column[2], to, count, 2);
-    else average_halves(a, column[0], column[1], column[2], to, count, 1);
+    average_halves(a, column[0], column[1], column[2], to, count, kernel);
+}
+
+/* Some sizes as constants: rows are short, and a loop of unknown length takes longer to begin than to run. */
+static void average_second_row(const ob_operation *op, const average_row *a, const ob_map *x, size_t at, int32_t rows,
+                               halves *h, int16_t *to, int32_t count) {
+    const int32_t words = (x->width + 1) / 2;
+    if (op->width == 3 && words == 16 && count == 16) average_second(op, a, x, at, rows, h, to, 16, 16, 3);
+    else if (op->width == 3 && words == 8 && count == 8) average_second(op, a, x, at, rows, h, to, 8, 8, 3);
+    else if (op->width == 3) average_second(op, a, x, at, rows, h, to, words, count, 3);
+    else if (op->width == 2) average_second(op, a, x, at, rows, h, to, words, count, 2);
+    else average_second(op, a, x, at, rows, h, to, words, count, 1);
+}
+
+/* A channel that is appended: it holds the zero. */
+static void append(const ob_map *y, int32_t c, int32_t zero) {
+    const size_t at = (size_t)c * y->plane;
+    if (y->type == OB_U8)
+        for (size_t j = 0; j < y->plane; j++) ((uint8_t *)y->data)[at + j] = (uint8_t)zero;
+    else
+        for (size_t j = 0; j < y->plane; j++) ((int16_t *)y->data)[at + j] = (int16_t)zero;
 }
 
 /* Returns 0, with nothing done, where the map is wider than this was made for. */
@@ -115,19 +132,15 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
     for (int32_t j = 0; j < op->left; j++) a.sums[j] = 0;
     for (int32_t j = 0; j < behind; j++) a.sums[op->left + x->width + j] = 0;
     for (int32_t j = 0; second && j < MOST_COLUMNS / 2 + 256; j++) h.even[j] = h.odd[j] = 0;
+    for (int32_t c = from > x->channels ? from : x->channels; c < to; c++) append(y, c, source->zero);
     for (int32_t i = 0, before = 0; i < y->height; i++) {
         const int32_t top = i * op->stride - op->top, first = top > 0 ? top : 0;
         const int32_t end = top + op->height < x->height ? top + op->height : x->height;
         if (end - first != before) divisors(op, x, y, before = end - first, &a);
-        for (int32_t c = from; c < to; c++) {
+        for (int32_t c = from; c < to && c < x->channels; c++) {
             const size_t at = (size_t)c * y->plane + (size_t)i * (size_t)y->pitch;
-            if (c >= x->channels) { /* appended */
-                if (y->type == OB_U8) for (int32_t j = 0; j < y->width; j++) ((uint8_t *)y->data)[at + (size_t)j] = (uint8_t)source->zero;
-                else for (int32_t j = 0; j < y->width; j++) ((int16_t *)y->data)[at + (size_t)j] = (int16_t)source->zero;
-                continue;
-            }
             if (second) {
-                average_second(op, &a, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first, &h,
+                average_second_row(op, &a, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first, &h,
                                (int16_t *)y->data + at, y->width);
                 continue;
             }
