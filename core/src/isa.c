@@ -49,17 +49,18 @@ static int has_amx(void) { /* AMX-TILE, AMX-INT8 */
 #endif
 
 /* Best first. Tables in 64-byte vectors do not beat those in 32 where a core loads 64 bytes a cycle (Zen 4: 0.9 times as
- * fast), so AVX-512 stands behind AVX2 until a machine shows otherwise. */
+ * fast), so AVX-512 stands behind AVX2 until a machine shows otherwise. AMX has only ever run emulated: it is here for who asks
+ * for it, and becomes the best where a machine has shown it right and fast. */
 static const ob_isa all[] = {
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
-#ifdef OB_AMX
-    {"amx", has_amx, &ob_table_avx512, ob_conv_amx},
-#endif
 #ifndef OB_NO_AVX2
     {"avx2", has_avx2, &ob_table_avx2, NULL},
 #endif
 #ifndef OB_NO_AVX512
     {"avx512", has_avx512, &ob_table_avx512, NULL},
+#endif
+#ifdef OB_AMX
+    {"amx", has_amx, &ob_table_avx512, ob_conv_amx},
 #endif
 #ifdef __x86_64__
     {"sse2", always, &ob_table_sse2, NULL},
