@@ -13,22 +13,8 @@ from hypothesis import strategies as st
 from onebit.data import catalog
 from onebit.packed import file, reference
 from packed.test_golden import GOLDEN, NAMES
-from support.tiers import (
-    EXTREMES,
-    FORMS,
-    MANY_TAPS,
-    Case,
-    Core,
-    Form,
-    Ready,
-    cases,
-    check,
-    extreme,
-    forms,
-    golden,
-    host,
-    layered,
-)
+from support.forms import EXTREMES, FORMS, MANY_TAPS, Form, cases, extreme, forms, layered
+from support.tiers import Case, Core, Ready, check, golden, host
 
 
 @pytest.fixture(scope="module")

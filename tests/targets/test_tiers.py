@@ -12,27 +12,8 @@ from pathlib import Path
 import pytest
 
 from support import ccore
-from support.tiers import (
-    EXTREMES,
-    FORMS,
-    MANY_TAPS,
-    MATRIX_FORMS,
-    Case,
-    Form,
-    Ready,
-    cases,
-    check,
-    corpus,
-    driver,
-    driver_isas,
-    emulated_core,
-    emulated_driver,
-    extreme,
-    forms,
-    golden,
-    layered,
-    run_driver,
-)
+from support.forms import EXTREMES, FORMS, MANY_TAPS, MATRIX_FORMS, Form, cases, corpus, extreme, forms, layered
+from support.tiers import Case, Ready, check, driver, driver_isas, emulated_core, emulated_driver, golden, run_driver
 
 pytestmark = pytest.mark.target("emulated tiers")
 
