@@ -29,7 +29,7 @@
 #include "maps.h"
 
 enum {
-    OB_TABLE_GROUPS = 4,        /* groups of a chunk, at most; */
+    OB_TABLE_GROUPS = 4,        /* groups of a chunk, at most, */
     OB_NIBBLE_GROUPS = 6,       /* of activations of 4 bits */
     OB_TABLE_BITS = 7,          /* channels of a group, at most */
     OB_TABLE_TAPS = 257,        /* of a phase, at most: so many numbers of 8 bits add up to 16 */
