@@ -155,12 +155,14 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
 
 /* Sums of x - zero over the map, for each channel. */
 static void totals(const ob_value *source, const ob_map *x, int32_t *to) {
+    const int whole = x->pitch == x->width; /* then a plane is one long row */
+    const int32_t rows = whole ? 1 : x->height, columns = whole ? x->height * x->width : x->width;
     for (int32_t c = 0; c < x->channels; c++) {
         int32_t s = 0;
-        for (int32_t i = 0; i < x->height; i++) {
+        for (int32_t i = 0; i < rows; i++) {
             const size_t at = (size_t)c * x->plane + (size_t)i * (size_t)x->pitch;
-            if (x->type == OB_U8) for (int32_t j = 0; j < x->width; j++) s += ((const uint8_t *)x->data)[at + (size_t)j];
-            else for (int32_t j = 0; j < x->width; j++) s += ((const int16_t *)x->data)[at + (size_t)j];
+            if (x->type == OB_U8) for (int32_t j = 0; j < columns; j++) s += ((const uint8_t *)x->data)[at + (size_t)j];
+            else for (int32_t j = 0; j < columns; j++) s += ((const int16_t *)x->data)[at + (size_t)j];
         }
         to[c] = s - source->zero * x->height * x->width;
     }
