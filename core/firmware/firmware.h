@@ -1,0 +1,62 @@
+/* onebit for microcontrollers: what generated firmware, its runtime and its kernels share.
+ *
+ * C99, no heap, no stdio, no float, no libc but memcpy and memset. All memory is the caller's: one arena, whose size is
+ * known when the firmware is generated. Everything that is const stays in flash, weights as the bits that they are.
+ *
+ * Maps lie in the arena row by row, pixel by pixel, channels together (height, width, channels), without border. Of a map
+ * that is made and used up row by row only some rows are kept: row y lies in slot y % rows.
+ */
+#ifndef OBF_FIRMWARE_H
+#define OBF_FIRMWARE_H
+
+#include <stdint.h>
+
+/* Types of the numbers of a map. */
+enum { OBF_PIXELS, OBF_U8, OBF_I16 };
+
+/* A batch-norm with its ReLU (docs/format.md, "Norm"): mean and multiplier of channel c are at numbers[2 * c], its offset
+ * at offsets[c] (offsets is null where all are 0). */
+typedef struct obf_norm {
+    const int16_t *numbers;
+    const int16_t *offsets;
+    uint8_t zero, limit;
+} obf_norm;
+
+/* A map: where it lies and what it holds. */
+typedef struct obf_map {
+    void *data;
+    uint16_t height, width, channels;
+    uint16_t rows;  /* that are kept: height, or fewer (see above) */
+    uint8_t type;   /* OBF_PIXELS: raw pixels, which `table` turns into the value; OBF_U8, OBF_I16 */
+    uint8_t zero;   /* the number that stands for 0; what lies outside the map counts as it */
+} obf_map;
+
+/* A convolution with all that is fused into it, addresses resolved.
+ *
+ * Reading, number by number:  x = source;  pixels: x = table[channel * 256 + x];  read: x = its norm of x (then x is u8).
+ * Then  a = sat16(rsh(sum of +-(x - zero), shift)), with zero that of the value read;  base: a = sat16(base + a).
+ * Writing:  write: the norm of a, u8;  else a, i16.
+ * `base` may be the map written (each number is read before it is written, by the same call). Neither may be `source`'s
+ * data, unless the caller knows that the rows overwritten are not read again: kernels read the source rows that the rows
+ * [first, end) of the output need, and no others, before they write the last of these. */
+typedef struct obf_conv {
+    obf_map source, out;
+    const int16_t *base;     /* null: none; laid out as `out` (its own ring: base_rows) */
+    uint16_t base_rows;
+    const int16_t *table;    /* null unless the source holds pixels */
+    const obf_norm *read;    /* null: the source's numbers as they are */
+    const obf_norm *write;   /* null: the sums are written, i16 */
+    const void *weights;     /* in the order of the kernel that runs it (src/onebit/export/firmware/layouts.py) */
+    uint8_t kernel_height, kernel_width, stride, top, left, shift;
+    uint8_t zero;            /* of the value read */
+    uint8_t columns;         /* for kernels with a window of tables: how wide it is, see layouts.py */
+    void *scratch;           /* 8-byte aligned; as large as layouts.py says */
+} obf_conv;
+
+/* Rows [first, end) of the output. All kernels give the same numbers. `any` takes every convolution; the others take what
+ * layouts.py says they take. Scratch holds nothing between calls. */
+void obf_conv_any(const obf_conv *conv, int first, int end);     /* conv_any.c: portable; any kernel, stride, type */
+void obf_conv_nibble(const obf_conv *conv, int first, int end);  /* conv_nibble.c: portable, Thumb-2 and Thumb-1 loops */
+void obf_conv_helium(const obf_conv *conv, int first, int end);  /* conv_helium.c: Cortex-M55 and others with MVE */
+
+#endif
