@@ -40,6 +40,7 @@ NO_TORCH = [
     "onebit.examine.inspect",
     "onebit.examine.predict",
     "onebit.examine.record",
+    "onebit.verify",
     "onebit.report.tables",
 ]
 

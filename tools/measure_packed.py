@@ -28,7 +28,7 @@ from onebit.model import load
 from onebit.packed.file import encode
 from onebit.train.evaluate import run_root
 from onebit.train.pack import import_author, pack_run
-from onebit.train.verify import in_floats
+from onebit.verify.sides import open_side
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "packed"
 CHUNK, STEP = 250, 25  # pictures kept in one file, and computed at a time
@@ -63,9 +63,9 @@ def measured(source: Path, mat: bool, work: Path) -> dict[str, Any]:
     count = packing.save(path)
     model = load(path)
     split, data, _ = open_split(model, path, None, None if mat else run_root(source), None)
-    run = in_floats(source)
+    side = open_side(source)
     with counting(name) as progress:
-        floats = in_chunks(split, chunks / "float", run, progress)
+        floats = in_chunks(split, chunks / "float", lambda images: side.logits(images.transpose(0, 2, 3, 1)), progress)
         integers = in_chunks(split, chunks / "packed", lambda images: model.integers(images, "NCHW"), progress)
     logits = integers * model.scale
     tested = score(model, logits, split.labels)
@@ -73,7 +73,7 @@ def measured(source: Path, mat: bool, work: Path) -> dict[str, Any]:
     return {
         "name": name, "commands": [verb, f"onebit verify {source.name} {name}.onebit"], "data": data, "bytes": count,
         "one_bit_weights": sum(model.program.weights(op) for _, op in model.program.convolutions()),
-        **compare(floats, logits, split.labels, activation_bits(model)).facts(), "temperature": model.temperature,
+        **compare(floats, logits, split.labels, activation_bits(model.program)).facts(), "temperature": model.temperature,
         "calibration_plain": 100 * tested.calibration_plain, "calibration": 100 * tested.calibration,
         "about": model.about, "cpu": cpu_model(), "torch": str(torch.__version__), "numpy": np.__version__, "onebit": __version__,
     }  # fmt: skip

@@ -63,13 +63,13 @@ def test_four_bits_may_differ_by_more() -> None:
 
 
 def test_the_width_of_activations_is_the_narrowest() -> None:
-    assert activation_bits(Model(left_or_right())) == 8
+    assert activation_bits(left_or_right().program) == 8
     eight = wide(1, Fraction(1, 4), 8)
-    assert activation_bits(Model(eight)) == 8
+    assert activation_bits(eight.program) == 8
     operations = list(eight.program.operations)
     at = next(i for i, op in enumerate(operations) if isinstance(op, Norm))
     operations[at] = dataclasses.replace(operations[at], limit=15)  # type: ignore[arg-type]
-    assert activation_bits(Model(eight._replace(program=Program(operations)))) == 4
+    assert activation_bits(Program(operations)) == 4
 
 
 def test_many_answers_that_change_in_one_direction_are_not_good() -> None:

@@ -25,7 +25,7 @@ COMMANDS = {
     "resume": "Go on with a run that was stopped.",
     "evaluate": "Test a trained network; confusion matrix as a picture.",
     "pack": "Pack a trained 1-bit network into one file of bits and integers.",
-    "verify": "Compare a packed model with its checkpoint on test pictures.",
+    "verify": "Compare two forms of a network on test pictures: checkpoint, packed model, export.",
     "import": "Pack a network that the paper's author published.",
     "inspect": "Show what a packed model is made of: layers, bits, bytes, work, memory, model card.",
     "predict": "Classes of pictures, with probabilities, from a packed model.",

@@ -26,7 +26,7 @@ def command(out: Path, epochs: int | None, seed: int) -> None:
     from onebit.report.plots import curves, predictions
     from onebit.report.tables import comparison
     from onebit.train.trainer import train
-    from onebit.train.verify import verify
+    from onebit.verify import verify
 
     runs = []
     for name in ("digits", "digits-float"):
@@ -41,7 +41,8 @@ def command(out: Path, epochs: int | None, seed: int) -> None:
     predictions(runs[0], out / "predictions.png")
     click.echo("\n" + comparison(runs))
     packed = runs[0] / "model.onebit"
-    check = verify(runs[0], packed)
+    verdict = verify(runs[0], packed)
+    check = verdict.comparison
     small, large = (
         packed.stat().st_size,
         json.loads((runs[1] / "result.json").read_text(encoding="utf-8"))["float_bytes"],
@@ -52,7 +53,7 @@ def command(out: Path, epochs: int | None, seed: int) -> None:
     click.echo(
         f"verified: in integers {check.packed_error:.2f} % error, in float32 {check.float_error:.2f} %, "
         f"the same class on {check.agreed} of {check.images} pictures"
-        if check.good
+        if verdict.good
         else f"NOT verified: {check.packed_error:.2f} % error in integers, {check.float_error:.2f} % in float32"
     )
     click.echo(f"\ncurves: {out / 'curves.png'}\npictures: {out / 'predictions.png'}")

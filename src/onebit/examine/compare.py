@@ -15,7 +15,7 @@ from onebit.data.pictures import fitted
 from onebit.errors import OnebitError
 from onebit.model import Model
 from onebit.packed.calibration import calibration_error, softmax
-from onebit.packed.program import Norm
+from onebit.packed.program import Norm, Program
 
 # Of the difference of the logits, in their deviations, by the width of activations. Rounding moves an activation by a whole
 # level now and then: with levels 8 times as coarse 8 times less often, which makes sqrt(8) times the difference.
@@ -104,9 +104,9 @@ def compare(
     )  # fmt: skip
 
 
-def activation_bits(model: Model) -> int:
+def activation_bits(program: Program) -> int:
     """The width of the narrowest activation; 8 where there is none."""
-    return min((op.limit.bit_length() for op in model.program.operations if isinstance(op, Norm)), default=8)
+    return min((op.limit.bit_length() for op in program.operations if isinstance(op, Norm)), default=8)
 
 
 def score(model: Model, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Score:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +13,23 @@ from onebit.data import catalog
 from onebit.data.dataset import Arrays, Files, aligned
 from onebit.errors import OnebitError
 from onebit.examine.compare import Progress, logits_of, score
-from onebit.model import Model, load
+from onebit.model import load
+
+
+class Card(Protocol):
+    """What a form of a network knows about its pictures: a `Model`, and what `onebit verify` compares."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the logits."""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """Texts; ``data`` names the data set."""
 
 
 def evaluate(
@@ -44,7 +61,7 @@ def evaluate(
 
 
 def open_split(
-    model: Model, path: Path, data: str | None, root: Path | None, images: int | None
+    model: Card, path: Path, data: str | None, root: Path | None, images: int | None
 ) -> tuple[Arrays | Files, str, str | None]:
     """The pictures to test `model` on, the name of their set, and a note where its class names differ."""
     if images is not None and images < 1:

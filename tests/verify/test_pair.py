@@ -14,7 +14,8 @@ from onebit.errors import OnebitError
 from onebit.packed import file
 from onebit.packed.program import Conv, Norm, Program
 from onebit.train.trainer import train
-from onebit.train.verify import verify
+from onebit.verify import verify
+from support.models import left_or_right
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_good_model_is_good(run: Path) -> None:
     seen = []
     result = verify(run, run / "model.onebit", progress=lambda done, of: seen.append((done, of)))
-    assert result.good and result.images == 360 and seen[-1] == (360, 360)
-    assert 0 < result.rms < 0.03 and result.agreed >= 354
-    assert verify(run / "model.pt", run / "model.onebit", images=10).images == 10
+    assert result.good and result.comparison.images == 360 and seen[-1] == (360, 360)
+    assert not result.equal and not result.exact
+    assert 0 < result.comparison.rms < 0.03 and result.comparison.agreed >= 354
+    ten = verify(run / "model.onebit", run / "model.pt", images=10)  # in any order
+    assert ten.comparison.images == 10 and [side.kind for side in ten.sides] == ["checkpoint, float32", "packed model"]
+    facts = ten.facts()
+    assert facts["float_wrong"] == facts["sides"][0]["wrong"] and facts["packed_wrong"] == facts["sides"][1]["wrong"]
+
+
+def test_integers_must_be_equal_to_the_last_bit(run: Path, tmp_path: Path) -> None:
+    """One logit off by one in 2^fraction: rounding would explain it, yet two packed models must not differ."""
+    packed = file.load(run / "model.onebit")
+    file.save(tmp_path / "same.onebit", packed._replace(about={"data": "digits"}))
+    same = verify(run / "model.onebit", tmp_path / "same.onebit")
+    assert same.equal and same.exact and same.good and "float_wrong" not in same.facts()
+    logits = packed.program.logits
+    offset = logits.offset.copy()
+    offset[3] += 1
+    operations = [*packed.program.operations[:-1], dataclasses.replace(logits, offset=offset)]
+    file.save(tmp_path / "off.onebit", packed._replace(program=Program(operations)))
+    off = verify(run / "model.onebit", tmp_path / "off.onebit")
+    assert off.comparison.good and not off.equal and not off.good
+    assert off.facts()["good"] is False
+
+
+def test_a_checkpoint_beside_itself_is_equal(run: Path) -> None:
+    result = verify(run, run / "model.pt", images=20)
+    assert result.equal and result.good and not result.exact and result.comparison.rms == 0
 
 
 def test_a_model_with_other_weights_is_not(run: Path, tmp_path: Path) -> None:
@@ -56,7 +82,7 @@ def test_a_small_fault_of_one_constant_is_seen(run: Path, tmp_path: Path) -> Non
     operations[at] = dataclasses.replace(norm, mean=shifted)
     file.save(tmp_path / "off.onebit", packed._replace(program=Program(operations)))
     result = verify(run, tmp_path / "off.onebit")
-    assert result.rms > 0.03 and not result.good
+    assert result.comparison.rms > 0.03 and not result.good
 
 
 def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
@@ -78,3 +104,6 @@ def test_what_does_not_fit_is_refused(run: Path, tmp_path: Path) -> None:
                     Image.new("L", (8, 8), i).save(folder / half / name / f"{i}.png")
         verify(run, run / "model.onebit", data=str(folder))
     assert len(catalog.load("digits").test) == 360
+    with pytest.raises(OnebitError, match="they are not one network"):
+        file.save(tmp_path / "sides.onebit", left_or_right())
+        verify(run, tmp_path / "sides.onebit")
