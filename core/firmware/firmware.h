@@ -55,6 +55,7 @@ typedef struct obf_conv {
 
 /* Rows [first, end) of the output. All kernels give the same numbers. `any` takes every convolution; the others take what
  * layouts.py says they take. Scratch holds nothing between calls. */
+enum { OBF_ANY_GROUPS = 32 }; /* of four inputs, for which `any` makes tables at once */
 void obf_conv_any(const obf_conv *conv, int first, int end);     /* conv_any.c: portable; any kernel, stride, type */
 void obf_conv_nibble(const obf_conv *conv, int first, int end);  /* conv_nibble.c: portable, Thumb-2 and Thumb-1 loops */
 void obf_conv_helium(const obf_conv *conv, int first, int end);  /* conv_helium.c: Cortex-M55 and others with MVE */

@@ -1,0 +1,61 @@
+/* The arithmetic of docs/format.md ("Numbers"), once for the runtime and all kernels. */
+#ifndef OBF_FIRMWARE_MATH_H
+#define OBF_FIRMWARE_MATH_H
+
+#include "firmware.h"
+
+/* >> of a negative number copies its sign on every compiler that we know of; the self-test would tell. */
+static inline int32_t obf_sat16(int32_t x) {
+    return x < -32768 ? -32768 : x > 32767 ? 32767 : x;
+}
+
+static inline int32_t obf_rsh(int32_t x, int shift) {
+    return (x + ((1 << shift) >> 1)) >> shift;
+}
+
+static inline int32_t obf_q15mulr(int32_t x, int32_t m) {
+    return (x * m + 0x4000) >> 15;
+}
+
+/* One number through a batch-norm: the activation, 0..limit. */
+static inline uint8_t obf_normed(const obf_norm *norm, int channel, int32_t x) {
+    const int16_t *numbers = norm->numbers + 2 * channel;
+    int32_t y = obf_q15mulr(obf_sat16(x - numbers[0]), numbers[1]) + norm->zero;
+    if (norm->offsets)
+        y += norm->offsets[channel];
+    return (uint8_t)(y < 0 ? 0 : y > norm->limit ? norm->limit : y);
+}
+
+/* Where row y of a map is kept, as a number of rows. */
+static inline int obf_slot(int y, int rows) {
+    while (y >= rows)
+        y -= rows;
+    return y;
+}
+
+/* Number `channel` of the pixel at `at` (in pixels from the map's start), through all that a reader applies to it. */
+static inline int32_t obf_read(const obf_map *map, const int16_t *table, const obf_norm *norm, int32_t at, int channel) {
+    const int32_t place = at * map->channels + channel;
+    int32_t x;
+    if (map->type == OBF_I16)
+        x = ((const int16_t *)map->data)[place];
+    else
+        x = ((const uint8_t *)map->data)[place];
+    if (table)
+        x = table[channel * 256 + x];
+    return norm ? obf_normed(norm, channel, x) : x;
+}
+
+/* Sum, base, norm, store: what a convolution does with an accumulator. `at` as above, in the output. */
+static inline void obf_write(const obf_conv *conv, int32_t at, int32_t base_at, int channel, int32_t sum) {
+    int32_t a = obf_sat16(obf_rsh(sum, conv->shift));
+    if (conv->base)
+        a = obf_sat16(a + conv->base[base_at * conv->out.channels + channel]);
+    const int32_t place = at * conv->out.channels + channel;
+    if (conv->write)
+        ((uint8_t *)conv->out.data)[place] = obf_normed(conv->write, channel, a);
+    else
+        ((int16_t *)conv->out.data)[place] = (int16_t)a;
+}
+
+#endif
