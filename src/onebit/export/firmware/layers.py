@@ -182,9 +182,7 @@ def _check(i: int, op: Operation, value: Value) -> None:
     """Firmware keeps sides of kernels and windows in a byte, channels in 16 bits."""
     assert isinstance(op, Conv | Average | Max | Logits)
     channels = value.shape[0]
-    if isinstance(op, Logits):
-        channels = max(channels, len(op.bits))
-    elif isinstance(op, Conv):
+    if isinstance(op, Conv | Logits):
         channels = max(channels, len(op.bits))
     if max(op.kernel) > 255 and not isinstance(op, Logits):
         raise OnebitError(f"operation {i}: a window of {op.kernel[0]}x{op.kernel[1]}; firmware takes up to 255 a side")

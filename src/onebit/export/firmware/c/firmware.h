@@ -60,4 +60,54 @@ void obf_conv_any(const obf_conv *conv, int first, int end);     /* conv_any.c: 
 void obf_conv_nibble(const obf_conv *conv, int first, int end);  /* conv_nibble.c: portable, Thumb-2 and Thumb-1 loops */
 void obf_conv_helium(const obf_conv *conv, int first, int end);  /* conv_helium.c: Cortex-M55 and others with MVE */
 
+/* -- a network, as it is generated ---------------------------------------------------------------------------------- */
+
+/* Where a map lies: bytes from the start of the arena. */
+typedef struct obf_place {
+    uint32_t at;
+    uint16_t height, width, channels, rows;
+    uint8_t type, zero;
+} obf_place;
+
+typedef struct obf_network obf_network;
+typedef struct obf_layer obf_layer;
+
+/* What computes rows [first, end) of a layer's output; map, table and norms as for obf_conv. */
+typedef void obf_function(const obf_network *network, const obf_layer *layer, uint8_t *arena, int first, int end);
+
+enum { OBF_NONE = 0xffff }; /* no map */
+
+struct obf_layer {
+    obf_function *run;
+    void (*kernel)(const obf_conv *conv, int first, int end); /* of a convolution */
+    const void *weights;   /* convolution, logits: bits; average: shift and multiplier for 1, 2, ... positions */
+    const obf_norm *read, *write;
+    uint32_t scratch;      /* bytes from the start of the arena */
+    uint16_t source, out, base;
+    uint8_t kernel_height, kernel_width, stride, top, left, shift;
+    uint8_t table, zero, columns;
+};
+
+struct obf_network {
+    const obf_place *maps;      /* the first holds the picture */
+    const obf_layer *layers;
+    const uint16_t *segments;   /* the layers behind the last of each segment */
+    uint16_t segment_count;
+    const int16_t *table;       /* 256 numbers a channel of the picture */
+    const int32_t *logits;      /* gain and offset of each class */
+    uint16_t classes;
+};
+
+/* Run a network. The picture lies in the arena at maps[0].at: height x width x channels raw pixels. It is gone afterwards.
+ * `logits`: one for each class, on the scale that the generated header names. */
+void obf_run(const obf_network *network, void *arena, int32_t *logits);
+
+/* The layers' functions, for generated code. */
+obf_function obf_layer_conv, obf_layer_average, obf_layer_max, obf_layer_copy;
+
+/* The classifier, the last layer. */
+void obf_logits(const obf_network *network, const obf_layer *layer, uint8_t *arena, int32_t *logits);
+
+enum { OBF_TOGETHER = 6 }; /* layers that may run together, row by row */
+
 #endif

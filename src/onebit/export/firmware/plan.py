@@ -1,0 +1,351 @@
+"""Where everything lies in the one piece of memory that firmware has, the arena, and in what order layers run.
+
+Two schedules. The fast one runs layer after layer. The low-memory one runs some successive layers together, row by row,
+where that lowers the most memory in use at any time; their kernels build their tables anew for each row, which takes time.
+In both, maps share memory wherever their lifetimes allow, sums are added in place, and a map may be written over the one
+that it is made of where each row is read before it is overwritten. `prove` runs the plan with every byte labelled.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from onebit.errors import OnebitError
+from onebit.export.firmware import layouts, schedule
+from onebit.export.firmware.layers import Layers, fuse
+from onebit.export.firmware.layouts import Family
+from onebit.packed.program import Program
+
+LONGEST = 6  # layers that run together; more save nothing in residual networks
+ALIGN = 8
+TRIES = 300  # orders in which to lay out buffers
+LARGEST = 1 << 31
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A program laid out.
+
+    Attributes:
+        segments: layers that run together, in order; one alone runs whole.
+        kernels: of each layer that is a convolution its kernel family and the width of its window of tables.
+        rows: of each map how many rows are kept.
+        at: where each map begins, in bytes from the start of the arena.
+        scratch_at, scratch: where each layer's scratch memory begins, and its bytes.
+        arena: bytes of it all.
+    """
+
+    layers: Layers
+    segments: tuple[range, ...]
+    kernels: tuple[tuple[Family, int] | None, ...]
+    rows: tuple[int, ...]
+    at: tuple[int, ...]
+    scratch_at: tuple[int, ...]
+    scratch: tuple[int, ...]
+    arena: int
+    bound: int  # no arrangement of these buffers needs less
+
+    def bytes_of(self, map_: int) -> int:
+        """Bytes that a map takes."""
+        return self.rows[map_] * self.layers.maps[map_].row_bytes
+
+
+def plan(program: Program, families: Sequence[Family] = ("nibble", "any"), low_memory: bool = False) -> Plan:
+    """Lay a program out for the kernel families that a core has, the preferred first.
+
+    Raises OnebitError where a number is beyond what firmware stores of it.
+    """
+    planner = _Planner(fuse(program), families)
+    found = planner.arrange(planner.partition(low_memory))
+    if found.arena >= LARGEST:
+        raise OnebitError(f"firmware would need {found.arena:,} bytes of memory; 2 GiB is the most that it addresses")
+    return found
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes [at, at + size) of a unit are in use while segments first..last run."""
+
+    first: int
+    last: int
+    at: int
+    size: int
+    what: int  # a map, or ~layer for scratch
+
+
+class _Planner:
+    def __init__(self, layers: Layers, families: Sequence[Family]) -> None:
+        self.layers = layers
+        self.families = families
+        count = len(layers.maps)
+        self.born, self.dies = [0] * count, [0] * count
+        for k, layer in enumerate(layers.layers):
+            if layer.out is not None:
+                self.born[layer.out] = k
+            for m in layer.reads:
+                self.dies[m] = k
+        self.family = [self._family(k) for k in range(len(layers.layers))]
+
+    def _family(self, k: int) -> Family | None:
+        layer = self.layers.layers[k]
+        if layer.kind != "conv":
+            return None
+        shape = self.layers.conv_shape(layer)
+        return next((f for f in self.families if layouts.takes(f, shape)), "any")
+
+    def widths(self, k: int) -> tuple[int, ...]:
+        family = self.family[k]
+        return (0,) if family is None else layouts.columns(family, self.layers.conv_shape(self.layers.layers[k]))
+
+    def scratch(self, k: int, columns: int) -> int:
+        layer, family = self.layers.layers[k], self.family[k]
+        if layer.kind == "logits":  # sums of the channels, where one weight serves all positions
+            return 4 * layer.value.shape[0] if layer.kernel == (1, 1) else 0
+        return 0 if family is None else layouts.scratch(family, self.layers.conv_shape(layer), columns)
+
+    # -- which layers run together -----------------------------------------------------------------------------------
+
+    def partition(self, low_memory: bool) -> tuple[range, ...]:
+        count = len(self.layers.layers)
+        if not low_memory:
+            return tuple(range(k, k + 1) for k in range(count))
+        choices = [
+            segment
+            for first in range(count)
+            for end in range(first + 1, min(first + LONGEST, count) + 1)
+            if schedule.streams(self.layers, segment := range(first, end))
+        ]
+        need = {segment: self._need(segment) for segment in choices}
+        most = self._best(choices, lambda segment: need[segment], max)[0]
+        fitting = [segment for segment in choices if need[segment] <= most]
+        # Of all that get by with so little, the one with the least work row by row.
+        return self._best(fitting, lambda s: self._work(s) if len(s) > 1 else 0, lambda a, b: a + b)[1]
+
+    def _best(
+        self, segments: Sequence[range], cost: Callable[[range], int], join: Callable[[int, int], int]
+    ) -> tuple[int, tuple[range, ...]]:
+        """The cheapest way to cut the layers into some of `segments`; of equals, that with the fewest together."""
+        by_end: dict[int, list[range]] = {}
+        for segment in segments:
+            by_end.setdefault(segment.stop, []).append(segment)
+
+        @cache
+        def until(end: int) -> tuple[int, int, tuple[range, ...]] | None:
+            if end == 0:
+                return 0, 0, ()
+            found = []
+            for segment in by_end.get(end, ()):
+                before = until(segment.start)
+                if before:
+                    found.append((join(before[0], cost(segment)), before[1] + len(segment) - 1, (*before[2], segment)))
+            return min(found, key=lambda f: f[:2]) if found else None
+
+        best = None
+        for end in range(1, len(self.layers.layers) + 1):  # from the front: no deep recursion
+            best = until(end)
+        assert best is not None
+        return best[0], best[2]
+
+    def _work(self, segment: range) -> int:
+        return sum(self.layers.program.macs(self.layers.layers[k].operation) for k in segment)
+
+    def _need(self, segment: range) -> int:
+        """Bytes in use while a segment runs, with the narrowest windows."""
+        units = self._segment_units(segment, schedule.rows_kept(self.layers, segment))
+        scratch = max(self.scratch(k, self.widths(k)[0]) for k in segment)
+        return sum(high - low for low, high in units) + _aligned(scratch)
+
+    def _segment_units(self, segment: range, kept: dict[int, int]) -> list[tuple[int, int]]:
+        """The extents of maps in use while a segment runs; those that share memory make one."""
+        over = self._overwrites(segment, kept)
+        extents = []
+        shared = {new for new, _ in over.values()}
+        for m in range(len(self.layers.maps)):
+            if m in kept:
+                extents.append((0, _aligned(kept[m] * self.layers.maps[m].row_bytes)))
+            elif m not in shared and self._alive(m, segment):
+                low, high = 0, self._whole(m)
+                if m in over:
+                    new, gap = over[m]
+                    low, high = -gap, max(high, self._whole(new) - gap)
+                extents.append((low, high))
+        return extents
+
+    def _alive(self, m: int, segment: range) -> bool:
+        born = self.born[m] if self.layers.maps[m].value >= 0 else -1
+        return born < segment.stop and self.dies[m] >= segment.start
+
+    def _whole(self, m: int) -> int:
+        return _aligned(self.layers.maps[m].height * self.layers.maps[m].row_bytes)
+
+    def _overwrites(self, segment: range, kept: dict[int, int]) -> dict[int, tuple[int, int]]:
+        """Whole maps that die in a segment -> the whole map that is written over it, and how many bytes before it begins."""
+        found: dict[int, tuple[int, int]] = {}
+        new_maps = [self.layers.layers[k].out for k in segment]
+        dying = [
+            m for m in range(len(self.layers.maps))
+            if m not in kept and m not in new_maps and self._alive(m, segment) and self.dies[m] < segment.stop
+        ]  # fmt: skip
+        for new in new_maps:
+            if new is None or new in kept:
+                continue
+            best: tuple[int, int, int] | None = None
+            for old in dying:
+                if old in found:
+                    continue
+                gap = self._gap(segment, old, new)
+                if gap is not None:
+                    saved = min(self._whole(old), self._whole(new)) - gap
+                    if saved > 0 and (best is None or saved > best[0]):
+                        best = (saved, old, gap)
+            if best:
+                found[best[1]] = (new, best[2])
+        return found
+
+    def _gap(self, segment: range, old: int, new: int) -> int | None:
+        row = self.layers.maps[new].row_bytes
+        for rows in range(4):
+            gap = rows * row
+            if gap % ALIGN == 0 and schedule.may_overwrite(self.layers, segment, old, new, gap):
+                return gap
+        return None
+
+    # -- where everything lies ---------------------------------------------------------------------------------------
+
+    def arrange(self, segments: tuple[range, ...]) -> Plan:
+        count = len(self.layers.maps)
+        of_layer = {k: s for s, segment in enumerate(segments) for k in segment}
+        rows = [m.height for m in self.layers.maps]
+        chain: dict[
+            int, tuple[int, int]
+        ] = {}  # map -> the map that it overwrites, and how many bytes before that it begins
+        use = []
+        for segment in segments:
+            kept = schedule.rows_kept(self.layers, segment)
+            for m, n in kept.items():
+                rows[m] = n
+            for old, (new, gap) in self._overwrites(segment, kept).items():
+                chain[new] = (old, gap)
+            use.append(sum(high - low for low, high in self._segment_units(segment, kept)))
+        columns, scratch = self._windows(segments, use)
+        units: dict[int, list[_Piece]] = {}
+        for m in range(count):
+            root, at = m, 0
+            while root in chain:
+                root, gap = chain[root]
+                at -= gap
+            born = of_layer[self.born[m]] if self.layers.maps[m].value >= 0 else 0
+            size = _aligned(rows[m] * self.layers.maps[m].row_bytes)
+            units.setdefault(root, []).append(_Piece(born, of_layer[self.dies[m]], at, size, m))
+        for k in range(len(self.layers.layers)):
+            if scratch[k]:
+                s = of_layer[k]
+                units[-1 - k] = [_Piece(s, s, 0, _aligned(scratch[k]), ~k)]
+        bound = max(n + _aligned(max(scratch[k] for k in s)) for n, s in zip(use, segments, strict=True))
+        places, arena = _pack(list(units.values()), bound)
+        return Plan(
+            self.layers, segments,
+            tuple(None if f is None else (f, c) for f, c in zip(self.family, columns, strict=True)), tuple(rows),
+            tuple(places[m] for m in range(count)), tuple(places.get(~k, 0) for k in range(len(self.layers.layers))),
+            tuple(scratch), arena, bound,
+        )  # fmt: skip
+
+    def _windows(self, segments: tuple[range, ...], use: list[int]) -> tuple[list[int], list[int]]:
+        """Of each layer the widest window of tables that does not raise the most memory in use, and its scratch bytes."""
+        layer_count = len(self.layers.layers)
+        most = max(
+            n + _aligned(max(self.scratch(k, self.widths(k)[0]) for k in s)) for n, s in zip(use, segments, strict=True)
+        )
+        columns = [0] * layer_count
+        for n, segment in zip(use, segments, strict=True):
+            for k in segment:
+                fitting = [w for w in self.widths(k) if n + _aligned(self.scratch(k, w)) <= most]
+                # Together, row by row, the tables are built anew for every row: a wider window saves what it shares.
+                columns[k] = fitting[-1]
+        return columns, [self.scratch(k, columns[k]) for k in range(layer_count)]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGN) * ALIGN
+
+
+def _pack(units: list[list[_Piece]], bound: int) -> tuple[dict[int, int], int]:
+    """Places of all pieces, and the bytes needed: the best of some orders, at most `TRIES`; `bound` ends the search."""
+    best: tuple[int, dict[int, int]] | None = None
+    order = sorted(units, key=lambda unit: (-_extent(unit), unit[0].first))  # the largest first is often right
+    kept, rng = order, random.Random(0)
+    for _ in range(TRIES):
+        placed: list[_Piece] = []
+        for unit in order:
+            shift = _lowest(unit, placed)
+            placed += [replace(piece, at=piece.at + shift) for piece in unit]
+        arena = max(piece.at + piece.size for piece in placed)
+        if best is None or arena <= best[0]:
+            best, kept = (arena, {piece.what: piece.at for piece in placed}), order
+        if arena <= bound:
+            break
+        order = kept.copy()
+        order.insert(rng.randrange(len(order)), order.pop(rng.randrange(len(order))))
+    assert best is not None
+    return best[1], best[0]
+
+
+def _extent(unit: list[_Piece]) -> int:
+    return max(piece.at + piece.size for piece in unit) - min(piece.at for piece in unit)
+
+
+def _lowest(unit: list[_Piece], placed: list[_Piece]) -> int:
+    """The least shift at which no piece of a unit meets a placed one in time and memory."""
+    lowest = -min(p.at for p in unit)
+    taken = [
+        (p, q) for p in unit for q in placed if p.first <= q.last and q.first <= p.last and not (p.what < 0 and q.what < 0)
+    ]  # fmt: skip
+    candidates = sorted({lowest, *(s for p, q in taken if (s := q.at + q.size - p.at) >= lowest)})
+    for shift in candidates:
+        if all(p.at + shift >= q.at + q.size or q.at >= p.at + shift + p.size for p, q in taken):
+            return shift
+    raise AssertionError("above everything there is room")
+
+
+def prove(plan: Plan) -> None:
+    """Run a plan with every byte of the arena labelled by what was written there last.
+
+    Raises AssertionError where a row that is read is not, whole, the row that its layer has made, where a kernel's scratch
+    memory lies over a map that is still needed, and where anything lies outside the arena.
+    """
+    layers = plan.layers
+    marks: list[tuple[int, int] | None] = [None] * plan.arena
+
+    def span(m: int, y: int) -> slice:
+        row = layers.maps[m].row_bytes
+        first = plan.at[m] + y % plan.rows[m] * row
+        assert plan.at[m] % ALIGN == 0 and first >= 0 and first + row <= plan.arena, f"map {m} lies outside the arena"
+        return slice(first, first + row)
+
+    def write(m: int, y: int) -> None:
+        marks[span(m, y)] = [(m, y)] * layers.maps[m].row_bytes
+
+    def check(m: int, rows: range) -> None:
+        for y in rows:
+            assert all(mark == (m, y) for mark in marks[span(m, y)]), f"row {y} of map {m} is gone"
+
+    for y in range(layers.maps[0].height):
+        write(0, y)
+    for segment in plan.segments:
+        for step in schedule.calls(layers, segment):
+            layer, size = layers.layers[step.layer], plan.scratch[step.layer]
+            source = range(step.source_first, step.source_end)
+            if size:
+                first = plan.scratch_at[step.layer]
+                assert first % ALIGN == 0 and first + size <= plan.arena, "scratch lies outside the arena"
+                marks[first : first + size] = [None] * size
+            check(layer.source, source)
+            if layer.base is not None:
+                check(layer.base, range(step.first, step.end))
+            if layer.out is not None:
+                for y in range(step.first, step.end):
+                    write(layer.out, y)
+            check(layer.source, source)  # kernels may read it until they write the last number
