@@ -46,22 +46,49 @@ class ConvShape:
 
 def takes(family: Family, shape: ConvShape) -> bool:
     """Can the kernel run this convolution?"""
-    return family == "any"
+    if family == "any":
+        return True
+    return family == "nibble" and shape.kernel == (3, 3) and shape.stride in (1, 2) and shape.reads_activations
 
 
 def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
     """The weights in the kernel's order, from rows of bits as the packed file has them (uint8 [O, ceil(inputs / 8)])."""
-    assert family == "any"
-    return bits.tobytes()
+    if family == "any":
+        return bits.tobytes()
+    assert family == "nibble"
+    channels, outputs = shape.source[0], len(bits)
+    ones = np.unpackbits(bits, axis=1, count=shape.inputs, bitorder="little").reshape(outputs, 3, 3, channels)
+    padded = np.zeros((outputs, 3, 3, 4 * _groups(shape)), np.uint8)
+    padded[..., :channels] = ones
+    # [output, row, group, column, 4]: a group's three taps one behind the other, the lowest bit first
+    order = padded.reshape(outputs, 3, 3, -1, 4).transpose(0, 1, 3, 2, 4)
+    packed = np.packbits(order.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
+    if shape.zero:  # the sum of +-(x - zero) is that of +-x less this
+        packed += (shape.zero * (2 * ones.sum((1, 2, 3), dtype=np.int64) - shape.inputs)).astype("<i4").tobytes()
+    return packed
 
 
 def columns(family: Family, shape: ConvShape) -> tuple[int, ...]:
-    """The widths that the kernel's window of tables may have, the narrowest first; (0,) where it has no window."""
-    return (0,)
+    """The widths that the kernel's window of tables may have, the narrowest first; (0,) where it has no window.
+
+    In tuples of four pixels (conv_nibble.c), of which a row has a quarter of its width; they are computed two by two.
+    """
+    if family != "nibble":
+        return (0,)
+    most = min(-(-shape.out[2] // 8) * 2, 254)
+    return tuple(range(2, most + 1, 2))
 
 
 def scratch(family: Family, shape: ConvShape, columns: int) -> int:
     """Bytes of scratch memory, 8-byte aligned."""
-    assert family == "any"
-    chunked = shape.inputs > 4 * ANY_GROUPS
-    return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
+    if family == "any":
+        chunked = shape.inputs > 4 * ANY_GROUPS
+        return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
+    assert family == "nibble"
+    places = (columns - 1) * shape.stride + 3
+    return 3 * places * (128 * _groups(shape) + 16)
+
+
+def _groups(shape: ConvShape) -> int:
+    """Of four input channels: an even number of them."""
+    return -(-shape.source[0] // 8) * 2
