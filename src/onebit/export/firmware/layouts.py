@@ -65,7 +65,7 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
     packed = np.packbits(order.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
     if shape.zero:  # the sum of +-(x - zero) is that of +-x less this
         packed += (shape.zero * (2 * ones.sum((1, 2, 3), dtype=np.int64) - shape.inputs)).astype("<i4").tobytes()
-    return packed
+    return packed + bytes(4)  # the kernel loads words of which it needs three bytes
 
 
 def columns(family: Family, shape: ConvShape) -> tuple[int, ...]:

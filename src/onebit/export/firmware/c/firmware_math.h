@@ -6,7 +6,12 @@
 
 /* >> of a negative number copies its sign on every compiler that we know of; the self-test would tell. */
 static inline int32_t obf_sat16(int32_t x) {
+#if defined(__thumb2__)
+    __asm__("ssat %0, #16, %0" : "+r"(x));
+    return x;
+#else
     return x < -32768 ? -32768 : x > 32767 ? 32767 : x;
+#endif
 }
 
 static inline int32_t obf_rsh(int32_t x, int shift) {
@@ -24,6 +29,28 @@ static inline uint8_t obf_normed(const obf_norm *norm, int channel, int32_t x) {
     if (norm->offsets)
         y += norm->offsets[channel];
     return (uint8_t)(y < 0 ? 0 : y > norm->limit ? norm->limit : y);
+}
+
+/* (x >> 15), as an unsigned byte. */
+static inline int32_t obf_byte15(int32_t x) {
+#if defined(__thumb2__)
+    int32_t y;
+    __asm__("usat %0, #8, %1, asr #15" : "=r"(y) : "r"(x));
+    return y;
+#else
+    x >>= 15;
+    return x < 0 ? 0 : x > 255 ? 255 : x;
+#endif
+}
+
+/* Is it the usual batch-norm, which needs nothing but mean, multiplier and a clamp to a byte? */
+static inline int obf_usual(const obf_norm *norm) {
+    return norm->limit == 255 && !norm->zero && !norm->offsets;
+}
+
+/* One number through such a batch-norm, of which `numbers` are mean and multiplier. */
+static inline int32_t obf_usual_normed(const int16_t *numbers, int32_t x) {
+    return obf_byte15(obf_sat16(x - numbers[0]) * numbers[1] + 0x4000);
 }
 
 /* Where row y of a map is kept, as a number of rows. */

@@ -1,7 +1,5 @@
 #include "selftest.h"
 
-#include <string.h>
-
 /* A number in decimal, without stdio. */
 static void say_number(void (*say)(const char *text), int32_t number) {
     char text[12], *p = text + sizeof text - 1;
@@ -19,7 +17,8 @@ int obf_selftest(uint8_t *arena, void (*say)(const char *text)) {
     int32_t logits[OBF_CLASSES];
     int wrong = 0;
     for (int i = 0; i < OBF_SELFTEST_PICTURES; i++) {
-        memcpy(obf_picture(arena), obf_selftest_pictures[i], OBF_PICTURE);
+        for (int p = 0; p < OBF_PICTURE; p++)
+            obf_picture(arena)[p] = obf_selftest_pictures[i][p];
         obf_run(obf_network_under_test, arena, logits);
         for (int k = 0; k < OBF_CLASSES; k++) {
             wrong += logits[k] != obf_selftest_logits[i][k];
