@@ -65,7 +65,7 @@ def _session(path: str, *version: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone: warnings are about the machine
+    options.log_severity_level = 4  # what goes wrong is raised
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
