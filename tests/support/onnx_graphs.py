@@ -86,6 +86,16 @@ class BipolarQuant(OpRun):
         return (np.where(x >= 0, scale, -scale),)
 
 
+class MaxPool(OpRun):
+    """The evaluator's own takes the second and the third padding for each other (onnx 1.23)."""
+
+    def _run(self, x: Any, kernel_shape: Any = None, pads: Any = None, strides: Any = None, **rest: Any) -> tuple[Any]:  # type: ignore[override]
+        top, left, bottom, right = pads
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
+        view = np.lib.stride_tricks.sliding_window_view(x, tuple(kernel_shape), (2, 3))
+        return (view[:, :, :: strides[0], :: strides[1]].max((4, 5)),)
+
+
 def execute_qonnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Logits of a QONNX file in float64, so that all whole numbers are exact; pictures uint8 [N, H, W, C]."""
     model = onnx.load(path)
@@ -93,6 +103,6 @@ def execute_qonnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         array = onnx.numpy_helper.to_array(constant)
         if array.dtype == np.float32:
             constant.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float64), constant.name))
-    run = ReferenceEvaluator(model, new_ops=[Quant, BipolarQuant])
+    run = ReferenceEvaluator(model, new_ops=[Quant, BipolarQuant, MaxPool])
     pixels = images.transpose(0, 3, 1, 2).astype(np.float64)
     return np.concatenate([run.run(None, {"pixels": one[None]})[0] for one in pixels])

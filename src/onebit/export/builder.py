@@ -166,7 +166,8 @@ def pixel_line(table: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[n
     """
     pixels, low = np.arange(256), int(table.min())
     cut = any((row == low).sum() > 1 for row in table)
-    lines = [_line(pixels[row > low], row[row > low]) if cut else _line(pixels, row) for row in table.astype(np.int64)]
+    points = [np.flatnonzero(row > low) if cut else pixels for row in table]
+    lines = [_line(x, row[x].astype(np.int64)) if len(x) else (0.0, low) for x, row in zip(points, table, strict=True)]
     slope, offset = np.array(lines, np.float32).T
     real = slope[:, None].astype(np.float64) * pixels + offset[:, None]
     safe = 0.5 - np.abs(real).max() * 2.0**-22
@@ -177,7 +178,7 @@ def pixel_line(table: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[n
 def _line(x: NDArray[np.int64], y: NDArray[np.int64]) -> tuple[float, float]:
     """Slope and offset of the line with the least largest distance from the points (its slope is that of two of them)."""
     if len(x) < 2:
-        return 0.0, float(y[0]) if len(y) else 0.0
+        return 0.0, float(y[0])
     if np.abs(np.polyval(np.polyfit(x, y, 1), x) - y).max() > 1:  # no line at all: do not look for the best one
         return 0.0, 0.0
     slopes = np.unique(np.concatenate([(y[k:] - y[:-k]) / (x[k:] - x[:-k]) for k in range(1, len(x))]))
