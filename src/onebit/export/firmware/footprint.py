@@ -15,12 +15,12 @@ from onebit.export.firmware.plan import Plan, plan
 from onebit.packed.file import Packed
 
 CORES: dict[str, tuple[Family, ...]] = {
-    "cortex-m0plus": ("nibble", "any"),
-    "cortex-m3": ("nibble", "any"),
-    "cortex-m4": ("nibble", "any"),
-    "cortex-m7": ("nibble", "any"),
-    "cortex-m55": ("helium", "nibble", "any"),
-    "riscv32": ("nibble", "any"),
+    "cortex-m0plus": ("few", "nibble", "any"),
+    "cortex-m3": ("few", "nibble", "any"),
+    "cortex-m4": ("few", "nibble", "any"),
+    "cortex-m7": ("few", "nibble", "any"),
+    "cortex-m55": ("few", "helium", "nibble", "any"),
+    "riscv32": ("few", "nibble", "any"),
 }
 SIZES = Path(__file__).with_name("code_sizes.json")
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Family = Literal["any", "nibble", "helium"]
+Family = Literal["any", "few", "nibble", "helium"]
 SourceType = Literal["pixels", "u8", "i16"]
 ANY_GROUPS = 32  # OBF_ANY_GROUPS
 
@@ -48,6 +48,8 @@ def takes(family: Family, shape: ConvShape) -> bool:
     """Can the kernel run this convolution?"""
     if family == "any":
         return True
+    if family == "few":
+        return shape.kernel == (3, 3) and shape.stride == 1 and shape.source[0] <= 3
     return family == "nibble" and shape.kernel == (3, 3) and shape.stride in (1, 2) and shape.reads_activations
 
 
@@ -55,6 +57,8 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
     """The weights in the kernel's order, from rows of bits as the packed file has them (uint8 [O, ceil(inputs / 8)])."""
     if family == "any":
         return bits.tobytes()
+    if family == "few":  # one little-endian word an output; its bits are in the right order already
+        return np.pad(bits, ((0, 0), (0, 4 - bits.shape[1]))).tobytes()
     assert family == "nibble"
     channels, outputs = shape.source[0], len(bits)
     ones = np.unpackbits(bits, axis=1, count=shape.inputs, bitorder="little").reshape(outputs, 3, 3, channels)
@@ -84,6 +88,8 @@ def scratch(family: Family, shape: ConvShape, columns: int) -> int:
     if family == "any":
         chunked = shape.inputs > 4 * ANY_GROUPS
         return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
+    if family == "few":
+        return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
     assert family == "nibble"
     places = (columns - 1) * shape.stride + 3
     return 3 * places * (128 * _groups(shape) + 16)

@@ -53,7 +53,7 @@ class Plan:
         return self.rows[map_] * self.layers.maps[map_].row_bytes
 
 
-def plan(program: Program, families: Sequence[Family] = ("nibble", "any"), low_memory: bool = False) -> Plan:
+def plan(program: Program, families: Sequence[Family] = ("few", "nibble", "any"), low_memory: bool = False) -> Plan:
     """Lay a program out for the kernel families that a core has, the preferred first.
 
     Raises OnebitError where a number is beyond what firmware stores of it.

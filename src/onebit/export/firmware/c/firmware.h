@@ -57,6 +57,7 @@ typedef struct obf_conv {
  * layouts.py says they take. Scratch holds nothing between calls. */
 enum { OBF_ANY_GROUPS = 32 }; /* of four inputs, for which `any` makes tables at once */
 void obf_conv_any(const obf_conv *conv, int first, int end);     /* conv_any.c: portable; any kernel, stride, type */
+void obf_conv_few(const obf_conv *conv, int first, int end);     /* conv_few.c: portable; the first of a network */
 void obf_conv_nibble(const obf_conv *conv, int first, int end);  /* conv_nibble.c: portable, Thumb-2 and Thumb-1 loops */
 void obf_conv_helium(const obf_conv *conv, int first, int end);  /* conv_helium.c: Cortex-M55 and others with MVE */
 

@@ -4,6 +4,19 @@
 
 #include "firmware.h"
 
+#if defined(__ARM_FEATURE_DSP)
+#include <arm_acle.h>
+#endif
+
+/* The loop that follows, of up to eight rounds, is written out: its arrays then live in registers. */
+#if defined(__clang__)
+#define OBF_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define OBF_UNROLL _Pragma("GCC unroll 8")
+#else
+#define OBF_UNROLL
+#endif
+
 /* >> of a negative number copies its sign on every compiler that we know of; the self-test would tell. */
 static inline int32_t obf_sat16(int32_t x) {
 #if defined(__thumb2__)
@@ -43,6 +56,15 @@ static inline int32_t obf_byte15(int32_t x) {
 #endif
 }
 
+/* 0x4000 in a register, so that a multiplication may add it at once. */
+static inline int32_t obf_half(void) {
+    int32_t half = 0x4000;
+#if defined(__thumb2__)
+    __asm__("" : "+r"(half));
+#endif
+    return half;
+}
+
 /* Is it the usual batch-norm, which needs nothing but mean, multiplier and a clamp to a byte? */
 static inline int obf_usual(const obf_norm *norm) {
     return norm->limit == 255 && !norm->zero && !norm->offsets;
@@ -50,7 +72,7 @@ static inline int obf_usual(const obf_norm *norm) {
 
 /* One number through such a batch-norm, of which `numbers` are mean and multiplier. */
 static inline int32_t obf_usual_normed(const int16_t *numbers, int32_t x) {
-    return obf_byte15(obf_sat16(x - numbers[0]) * numbers[1] + 0x4000);
+    return obf_byte15(obf_sat16(x - numbers[0]) * numbers[1] + obf_half());
 }
 
 /* Where row y of a map is kept, as a number of rows. */
