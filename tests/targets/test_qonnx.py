@@ -1,0 +1,101 @@
+"""QONNX in the tools that read it: executed and counted by the qonnx package, converted and simulated by hls4ml."""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onebit.data import catalog
+from onebit.export import qonnx as exporter
+from onebit.packed import file, reference
+from onebit.packed.file import Packed
+from packed.test_golden import GOLDEN, pictures
+from support.models import wide
+from support.small import digits
+
+
+def needs(package: str) -> None:
+    if not importlib.util.find_spec(package):
+        pytest.skip(f"needs pip install {package}")
+
+
+@pytest.mark.target("qonnx")
+def test_qonnx_gives_the_logits_of_the_packed_model(tmp_path: Path) -> None:
+    """Of the trained 20-1 on 16 real pictures; the numbers are the reference's, rounded to float32."""
+    needs("qonnx")
+    model = file.load(GOLDEN / "cifar10-20-1.onebit")
+    exporter.export(model, tmp_path / "a.onnx")
+    got = exporter.logits(tmp_path / "a.onnx", pictures("cifar10-20-1")[:16])
+    want = np.load(GOLDEN / "cifar10-20-1-logits.npy")[:16] * 2.0**-model.program.logits.fraction
+    assert (got.argmax(1) == want.argmax(1)).all()
+    assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()  # 1e-4 would do
+
+
+@pytest.mark.target("qonnx")
+@pytest.mark.parametrize("model", [file.load(GOLDEN / "cifar10-20-1.onebit"), wide(1, 2)], ids=["20-1", "8-2"])
+def test_qonnx_counts_one_bit_a_weight(model: Packed, tmp_path: Path) -> None:
+    needs("qonnx")
+    from qonnx.util.inference_cost import inference_cost
+
+    exporter.export(model, tmp_path / "a.onnx")
+    cost = inference_cost(str(tmp_path / "a.onnx"), discount_sparsity=False)["total_cost"]
+    weights = sum(model.program.weights(op) for _, op in model.program.convolutions())
+    assert cost["total_mem_w_bits"] == cost["mem_w_BIPOLAR"] == weights
+    assert cost["total_macs"] == sum(model.program.macs(i) for i in range(len(model.program.operations)))
+
+
+def channels_last(path: Path) -> Any:
+    """A QONNX file as hls4ml wants it: channels last, and constants of channels without the axis of the batch."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
+    from qonnx.util.cleanup import cleanup_model
+
+    model = cleanup_model(ModelWrapper(str(path)))
+    model = cleanup_model(model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True)))
+    for constant in list(model.graph.initializer):
+        array = model.get_initializer(constant.name)
+        if array.ndim == 4 and array.shape[:3] == (1, 1, 1):
+            model.set_initializer(constant.name, array.reshape(-1))
+    return model
+
+
+def converted(path: Path, folder: Path) -> Any:
+    import hls4ml
+
+    model = channels_last(path)
+    config = hls4ml.utils.config_from_onnx_model(model, "name", backend="Vitis", default_precision="fixed<48,20>")
+    return hls4ml.converters.convert_from_onnx_model(
+        model, output_dir=str(folder), io_type="io_parallel", backend="Vitis", hls_config=config
+    )
+
+
+@pytest.mark.target("hls4ml")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hls4ml_simulates_a_small_trained_network(tmp_path: Path) -> None:
+    """The C code that it writes, compiled and run on all test digits, beside the reference."""
+    needs("hls4ml")
+    model, test = digits(), catalog.load("digits").test
+    images = test.images.transpose(0, 2, 3, 1)  # type: ignore[union-attr]
+    want = reference.run(model.program, images) * 2.0**-model.program.logits.fraction
+    assert (want.argmax(1) == test.labels).mean() >= 0.9  # it is trained
+    exporter.export(model, tmp_path / "a.onnx")
+    project = converted(tmp_path / "a.onnx", tmp_path / "hls")
+    project.compile()
+    got = project.predict(np.ascontiguousarray(images, np.float32))
+    assert (got.argmax(1) == want.argmax(1)).all()
+    assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
+
+
+@pytest.mark.target("hls4ml")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hls4ml_does_not_take_means(tmp_path: Path) -> None:
+    """What docs/export-qonnx.md says that it lacks: qonnx leaves average pooling with its channels first."""
+    needs("hls4ml")
+    exporter.export(wide(1, Fraction(1, 4), size=8), tmp_path / "a.onnx")
+    with pytest.raises(RuntimeError, match="convert the model to channels-last format"):
+        converted(tmp_path / "a.onnx", tmp_path / "hls")
