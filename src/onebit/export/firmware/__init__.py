@@ -50,8 +50,7 @@ def export(
     source = Source(packed, laid, check_name(name))
     shown = _made(packed) if pictures is None else pictures
     answers = reference.run(packed.program, shown)
-    kernels = sorted({f"conv_{kernel[0]}.c" for kernel in laid.kernels if kernel})
-    runtime = ["run.c", "layers.c", *kernels]
+    runtime = laid.sources
     with whole(output, ("Makefile", "network.mk")) as folder:
         (folder / "onebit").mkdir()
         for part in [*runtime, *(path.name for path in sorted(C.glob("*.h")) if path.name != "selftest.h")]:

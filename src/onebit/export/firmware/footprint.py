@@ -76,9 +76,8 @@ def footprint(packed: Packed, *, core: str = "cortex-m4", low_memory: bool = Fal
 def _code(laid: Plan, core: str) -> tuple[int, int, str]:
     """Bytes of code and of stack, from the stored measurement."""
     stored = _sizes()
-    files = {"run.c", "layers.c", *(f"conv_{kernel[0]}.c" for kernel in laid.kernels if kernel)}
     sizes = stored["code"][core]
-    return sum(sizes[name] for name in files) + sizes["library"], stored["stack"][core], stored["compiler"][core]
+    return sum(sizes[name] for name in laid.sources) + sizes["library"], stored["stack"][core], stored["compiler"][core]
 
 
 @cache

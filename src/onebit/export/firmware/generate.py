@@ -115,7 +115,7 @@ int {name}_run(void *arena, int32_t *logits);
             "/* at, height, width, channels, rows kept, type, zero */",
             f"static const obf_place maps[{len(maps)}] = {{\n    " + ",\n    ".join(maps) + ",\n};\n",
             "/* run, kernel, weights, read, write, scratch, source, out, base, kernel height and width, stride, top, left, shift,\n"
-            " * table, zero, columns */",
+            " * table, zero, columns, chunk */",
             f"static const obf_layer layers[{len(records)}] = {{\n    " + ",\n    ".join(records) + ",\n};\n",
             f"const obf_network {name}_network = {{maps, layers, segments, {len(plan.segments)}, table, logits, {program.classes}}};\n",
             f"const char *const {name}_classes[] = {{\n    {classes},\n}};\n",
@@ -213,7 +213,7 @@ static const int32_t obf_selftest_logits[OBF_SELFTEST_PICTURES][OBF_CLASSES] = {
         numbers = [
             plan.scratch_at[k], layer.source, *("OBF_NONE" if m is None else m for m in (layer.out, layer.base)),
             height, width, layer.stride, layer.padding[0], layer.padding[1], shift, int(layer.table), layer.value.zero,
-            kernel[1] if kernel else 0,
+            *((kernel[1].columns, kernel[1].chunk) if kernel else (0, 0)),
         ]  # fmt: skip
         function = f"obf_conv_{kernel[0]}" if kernel else "0"
         return f"{{{run}, {function}, {weights}, {read}, {write}, {', '.join(map(str, numbers))}}}"

@@ -72,18 +72,33 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
     return packed + bytes(4)  # the kernel loads words of which it needs three bytes
 
 
-def columns(family: Family, shape: ConvShape) -> tuple[int, ...]:
-    """The widths that the kernel's window of tables may have, the narrowest first; (0,) where it has no window.
+@dataclass(frozen=True)
+class Window:
+    """What a kernel keeps tables of: so many tuples of four pixels side by side (conv_nibble.c), and of so many pairs of
+    groups of four channels at a time; 0 for all of them, and for kernels without a choice.
+    """
 
-    In tuples of four pixels (conv_nibble.c), of which a row has a quarter of its width; they are computed two by two.
+    columns: int = 0
+    chunk: int = 0
+
+
+def windows(family: Family, shape: ConvShape, by_row: bool) -> list[Window]:
+    """The windows that a kernel may have, the one that needs the least scratch memory first, the best last.
+
+    `by_row`: the kernel is called row by row, which builds the tables anew for each; only then a part of the channels pays.
     """
     if family != "nibble":
-        return (0,)
-    most = min(-(-shape.out[2] // 8) * 2, 254)
-    return tuple(range(2, most + 1, 2))
+        return [Window()]
+    most = min(
+        -(-shape.out[2] // 8) * 2, 254
+    )  # a row has a quarter of its width of tuples; they are computed two by two
+    pairs = _groups(shape) // 2
+    parts = [Window(2, chunk) for chunk in range(1, min(pairs, 256))] if by_row else []
+    found = parts + [Window(width) for width in range(2, most + 1, 2)]
+    return sorted(found, key=lambda window: scratch(family, shape, window))
 
 
-def scratch(family: Family, shape: ConvShape, columns: int) -> int:
+def scratch(family: Family, shape: ConvShape, window: Window) -> int:
     """Bytes of scratch memory, 8-byte aligned."""
     if family == "any":
         chunked = shape.inputs > 4 * ANY_GROUPS
@@ -91,8 +106,9 @@ def scratch(family: Family, shape: ConvShape, columns: int) -> int:
     if family == "few":
         return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
     assert family == "nibble"
-    places = (columns - 1) * shape.stride + 3
-    return 3 * places * (128 * _groups(shape) + 16)
+    places = (window.columns - 1) * shape.stride + 3
+    groups = 2 * window.chunk or _groups(shape)
+    return 3 * places * (128 * groups + 16) + (16 * shape.out[0] if window.chunk else 0)
 
 
 def _groups(shape: ConvShape) -> int:

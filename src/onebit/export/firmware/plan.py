@@ -16,12 +16,13 @@ from functools import cache
 from onebit.errors import OnebitError
 from onebit.export.firmware import layouts, schedule
 from onebit.export.firmware.layers import Layers, fuse
-from onebit.export.firmware.layouts import Family
+from onebit.export.firmware.layouts import Family, Window
 from onebit.packed.program import Program
 
 LONGEST = 6  # layers that run together; more save nothing in residual networks
 ALIGN = 8
 TRIES = 300  # orders in which to lay out buffers
+GENEROUS = 16  # windows of tables may raise the most memory in use by this part of it, in the fast schedule
 LARGEST = 1 << 31
 
 
@@ -31,7 +32,7 @@ class Plan:
 
     Attributes:
         segments: layers that run together, in order; one alone runs whole.
-        kernels: of each layer that is a convolution its kernel family and the width of its window of tables.
+        kernels: of each layer that is a convolution its kernel family and its window of tables.
         rows: of each map how many rows are kept.
         at: where each map begins, in bytes from the start of the arena.
         scratch_at, scratch: where each layer's scratch memory begins, and its bytes.
@@ -40,13 +41,24 @@ class Plan:
 
     layers: Layers
     segments: tuple[range, ...]
-    kernels: tuple[tuple[Family, int] | None, ...]
+    kernels: tuple[tuple[Family, Window] | None, ...]
     rows: tuple[int, ...]
     at: tuple[int, ...]
     scratch_at: tuple[int, ...]
     scratch: tuple[int, ...]
     arena: int
     bound: int  # no arrangement of these buffers needs less
+
+    @property
+    def sources(self) -> list[str]:
+        """The C files that it needs, of those that all networks share."""
+        kinds = {f"layer_{layer.kind}.c" for layer in self.layers.layers}
+        return [
+            "run.c",
+            "numbers.c",
+            *sorted(kinds),
+            *sorted({f"conv_{kernel[0]}.c" for kernel in self.kernels if kernel}),
+        ]
 
     def bytes_of(self, map_: int) -> int:
         """Bytes that a map takes."""
@@ -96,15 +108,21 @@ class _Planner:
         shape = self.layers.conv_shape(layer)
         return next((f for f in self.families if layouts.takes(f, shape)), "any")
 
-    def widths(self, k: int) -> tuple[int, ...]:
+    def windows(self, k: int, by_row: bool) -> list[Window]:
         family = self.family[k]
-        return (0,) if family is None else layouts.columns(family, self.layers.conv_shape(self.layers.layers[k]))
+        if family is None:
+            return [Window()]
+        return layouts.windows(family, self.layers.conv_shape(self.layers.layers[k]), by_row)
 
-    def scratch(self, k: int, columns: int) -> int:
+    def least(self, segment: range) -> int:
+        """Scratch bytes that a segment cannot do without."""
+        return _aligned(max(self.scratch(k, self.windows(k, len(segment) > 1)[0]) for k in segment))
+
+    def scratch(self, k: int, window: Window) -> int:
         layer, family = self.layers.layers[k], self.family[k]
         if layer.kind == "logits":  # sums of the channels, where one weight serves all positions
             return 4 * layer.value.shape[0] if layer.kernel == (1, 1) else 0
-        return 0 if family is None else layouts.scratch(family, self.layers.conv_shape(layer), columns)
+        return 0 if family is None else layouts.scratch(family, self.layers.conv_shape(layer), window)
 
     # -- which layers run together -----------------------------------------------------------------------------------
 
@@ -155,8 +173,7 @@ class _Planner:
     def _need(self, segment: range) -> int:
         """Bytes in use while a segment runs, with the narrowest windows."""
         units = self._segment_units(segment, schedule.rows_kept(self.layers, segment))
-        scratch = max(self.scratch(k, self.widths(k)[0]) for k in segment)
-        return sum(high - low for low, high in units) + _aligned(scratch)
+        return sum(high - low for low, high in units) + self.least(segment)
 
     def _segment_units(self, segment: range, kept: dict[int, int]) -> list[tuple[int, int]]:
         """The extents of maps in use while a segment runs; those that share memory make one."""
@@ -230,7 +247,8 @@ class _Planner:
             for old, (new, gap) in self._overwrites(segment, kept).items():
                 chain[new] = (old, gap)
             use.append(sum(high - low for low, high in self._segment_units(segment, kept)))
-        columns, scratch = self._windows(segments, use)
+        low_memory = any(len(segment) > 1 for segment in segments)
+        windows, scratch = self._windows(segments, use, 0 if low_memory else GENEROUS)
         units: dict[int, list[_Piece]] = {}
         for m in range(count):
             root, at = m, 0
@@ -248,24 +266,25 @@ class _Planner:
         places, arena = _pack(list(units.values()), bound)
         return Plan(
             self.layers, segments,
-            tuple(None if f is None else (f, c) for f, c in zip(self.family, columns, strict=True)), tuple(rows),
+            tuple(None if f is None else (f, w) for f, w in zip(self.family, windows, strict=True)), tuple(rows),
             tuple(places[m] for m in range(count)), tuple(places.get(~k, 0) for k in range(len(self.layers.layers))),
             tuple(scratch), arena, bound,
         )  # fmt: skip
 
-    def _windows(self, segments: tuple[range, ...], use: list[int]) -> tuple[list[int], list[int]]:
-        """Of each layer the widest window of tables that does not raise the most memory in use, and its scratch bytes."""
-        layer_count = len(self.layers.layers)
-        most = max(
-            n + _aligned(max(self.scratch(k, self.widths(k)[0]) for k in s)) for n, s in zip(use, segments, strict=True)
-        )
-        columns = [0] * layer_count
+    def _windows(self, segments: tuple[range, ...], use: list[int], part: int) -> tuple[list[Window], list[int]]:
+        """Of each layer the widest window of tables that hardly raises the most memory in use, and its scratch bytes."""
+        most = max(n + self.least(segment) for n, segment in zip(use, segments, strict=True))
+        most += most // part if part else 0
+        found = []
         for n, segment in zip(use, segments, strict=True):
             for k in segment:
-                fitting = [w for w in self.widths(k) if n + _aligned(self.scratch(k, w)) <= most]
-                # Together, row by row, the tables are built anew for every row: a wider window saves what it shares.
-                columns[k] = fitting[-1]
-        return columns, [self.scratch(k, columns[k]) for k in range(layer_count)]
+                fitting = [
+                    window
+                    for window in self.windows(k, len(segment) > 1)
+                    if n + _aligned(self.scratch(k, window)) <= most
+                ]
+                found.append(fitting[-1])
+        return found, [self.scratch(k, window) for k, window in enumerate(found)]
 
 
 def _aligned(size: int) -> int:
@@ -275,9 +294,12 @@ def _aligned(size: int) -> int:
 def _pack(units: list[list[_Piece]], bound: int) -> tuple[dict[int, int], int]:
     """Places of all pieces, and the bytes needed: the best of some orders, at most `TRIES`; `bound` ends the search."""
     best: tuple[int, dict[int, int]] | None = None
-    order = sorted(units, key=lambda unit: (-_extent(unit), unit[0].first))  # the largest first is often right
+    # The largest first is often right; scratch at the bottom leaves room for what is written over something above it.
+    order = sorted(units, key=lambda unit: (-_extent(unit), unit[0].first))
+    starts = [sorted(order, key=lambda unit: unit[0].what >= 0), order]
     kept, rng = order, random.Random(0)
     for _ in range(TRIES):
+        order = starts.pop() if starts else order
         placed: list[_Piece] = []
         for unit in order:
             shift = _lowest(unit, placed)
@@ -287,6 +309,8 @@ def _pack(units: list[list[_Piece]], bound: int) -> tuple[dict[int, int], int]:
             best, kept = (arena, {piece.what: piece.at for piece in placed}), order
         if arena <= bound:
             break
+        if starts:
+            continue
         order = kept.copy()
         order.insert(rng.randrange(len(order)), order.pop(rng.randrange(len(order))))
     assert best is not None

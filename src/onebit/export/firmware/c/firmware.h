@@ -49,7 +49,7 @@ typedef struct obf_conv {
     const void *weights;     /* in the order of the kernel that runs it (src/onebit/export/firmware/layouts.py) */
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
     uint8_t zero;            /* of the value read */
-    uint8_t columns;         /* for kernels with a window of tables: how wide it is, see layouts.py */
+    uint8_t columns, chunk;  /* for kernels with tables: how wide their window is, and of how many channels; see layouts.py */
     void *scratch;           /* 8-byte aligned; as large as layouts.py says */
 } obf_conv;
 
@@ -86,7 +86,7 @@ struct obf_layer {
     uint32_t scratch;      /* bytes from the start of the arena */
     uint16_t source, out, base;
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
-    uint8_t table, zero, columns;
+    uint8_t table, zero, columns, chunk;
 };
 
 struct obf_network {

@@ -8,6 +8,13 @@
 #include <arm_acle.h>
 #endif
 
+/* Inlined also where small code is asked for: innermost loops. */
+#if defined(__GNUC__)
+#define OBF_INLINE static inline __attribute__((always_inline))
+#else
+#define OBF_INLINE static inline
+#endif
+
 /* The loop that follows, of up to eight rounds, is written out: its arrays then live in registers. */
 #if defined(__clang__)
 #define OBF_UNROLL _Pragma("clang loop unroll(full)")
@@ -36,13 +43,7 @@ static inline int32_t obf_q15mulr(int32_t x, int32_t m) {
 }
 
 /* One number through a batch-norm: the activation, 0..limit. */
-static inline uint8_t obf_normed(const obf_norm *norm, int channel, int32_t x) {
-    const int16_t *numbers = norm->numbers + 2 * channel;
-    int32_t y = obf_q15mulr(obf_sat16(x - numbers[0]), numbers[1]) + norm->zero;
-    if (norm->offsets)
-        y += norm->offsets[channel];
-    return (uint8_t)(y < 0 ? 0 : y > norm->limit ? norm->limit : y);
-}
+uint8_t obf_normed(const obf_norm *norm, int channel, int32_t x);
 
 /* (x >> 15), as an unsigned byte. */
 static inline int32_t obf_byte15(int32_t x) {
@@ -83,28 +84,9 @@ static inline int obf_slot(int y, int rows) {
 }
 
 /* Number `channel` of the pixel at `at` (in pixels from the map's start), through all that a reader applies to it. */
-static inline int32_t obf_read(const obf_map *map, const int16_t *table, const obf_norm *norm, int32_t at, int channel) {
-    const int32_t place = at * map->channels + channel;
-    int32_t x;
-    if (map->type == OBF_I16)
-        x = ((const int16_t *)map->data)[place];
-    else
-        x = ((const uint8_t *)map->data)[place];
-    if (table)
-        x = table[channel * 256 + x];
-    return norm ? obf_normed(norm, channel, x) : x;
-}
+int32_t obf_read(const obf_map *map, const int16_t *table, const obf_norm *norm, int32_t at, int channel);
 
-/* Sum, base, norm, store: what a convolution does with an accumulator. `at` as above, in the output. */
-static inline void obf_write(const obf_conv *conv, int32_t at, int32_t base_at, int channel, int32_t sum) {
-    int32_t a = obf_sat16(obf_rsh(sum, conv->shift));
-    if (conv->base)
-        a = obf_sat16(a + conv->base[base_at * conv->out.channels + channel]);
-    const int32_t place = at * conv->out.channels + channel;
-    if (conv->write)
-        ((uint8_t *)conv->out.data)[place] = obf_normed(conv->write, channel, a);
-    else
-        ((int16_t *)conv->out.data)[place] = (int16_t)a;
-}
+/* What a convolution does with a sum: shift, base, norm, store. `at` is in pixels from the output's start. */
+void obf_write(const obf_conv *conv, int32_t at, int32_t base_at, int channel, int32_t sum);
 
 #endif

@@ -16,7 +16,7 @@ typedef struct obf_lanes {
 } obf_lanes;
 
 /* All 16 sums of the subsets of four, in an order in which each differs from the one before by one term. */
-static inline void obf_entries(uint32_t *t, const obf_quad *q) {
+OBF_INLINE void obf_entries(uint32_t *t, const obf_quad *q) {
     const uint32_t a0 = q->a[0], a1 = q->a[1], a2 = q->a[2], a3 = q->a[3];
     const uint32_t b0 = q->b[0], b1 = q->b[1], b2 = q->b[2], b3 = q->b[3];
     uint32_t a = 0, b = 0;
@@ -57,7 +57,7 @@ static inline void obf_entries(uint32_t *t, const obf_quad *q) {
 }
 
 /* Four bytes each of two pixels, to the halves of four words. */
-static inline void obf_spread(uint32_t out[4], uint32_t x, uint32_t y, uint32_t mask) {
+OBF_INLINE void obf_spread(uint32_t out[4], uint32_t x, uint32_t y, uint32_t mask) {
 #if defined(__ARM_FEATURE_DSP)
     uint32_t x02, x13, y02, y13;
     __asm__("uxtb16 %0, %1" : "=r"(x02) : "r"(x));
@@ -85,7 +85,7 @@ static inline void obf_quad_bytes(obf_quad *q, const obf_lanes *lanes, int chann
 /* The stream through the usual batch-norm. */
 #if defined(__ARM_FEATURE_DSP)
 /* Two pixels; two channels at once: subtract with saturation, multiply the halves, clamp. */
-static inline void obf_half_stream(
+OBF_INLINE void obf_half_stream(
     uint32_t out[4], const void *first, const void *second, int channel, const int16_t *numbers, uint32_t mask) {
     const uint32_t *const n = (const uint32_t *)(const void *)(numbers + 2 * channel);
     const uint32_t *const x = (const uint32_t *)(const void *)((const int16_t *)first + channel);

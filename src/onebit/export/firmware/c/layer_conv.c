@@ -1,0 +1,29 @@
+/* A convolution: resolves what its kernel needs. */
+#include "layer.h"
+
+void obf_layer_conv(const obf_network *network, const obf_layer *layer, uint8_t *arena, int first, int end) {
+    obf_conv conv;
+    conv.source = obf_open(network, layer->source, arena);
+    conv.out = obf_open(network, layer->out, arena);
+    conv.base = 0;
+    conv.base_rows = 0;
+    if (layer->base != OBF_NONE) {
+        conv.base = (const int16_t *)(const void *)(arena + network->maps[layer->base].at);
+        conv.base_rows = network->maps[layer->base].rows;
+    }
+    conv.table = layer->table ? network->table : 0;
+    conv.read = layer->read;
+    conv.write = layer->write;
+    conv.weights = layer->weights;
+    conv.kernel_height = layer->kernel_height;
+    conv.kernel_width = layer->kernel_width;
+    conv.stride = layer->stride;
+    conv.top = layer->top;
+    conv.left = layer->left;
+    conv.shift = layer->shift;
+    conv.zero = layer->zero;
+    conv.columns = layer->columns;
+    conv.chunk = layer->chunk;
+    conv.scratch = arena + layer->scratch;
+    layer->kernel(&conv, first, end);
+}
