@@ -24,6 +24,12 @@ ALIGN = 8
 TRIES = 300  # orders in which to lay out buffers
 GENEROUS = 16  # windows of tables may raise the most memory in use by this part of it, in the fast schedule
 LARGEST = 1 << 31
+KERNEL_FILES: dict[Family, tuple[str, ...]] = {
+    "any": ("conv_any.c",),
+    "few": ("conv_few.c",),
+    "nibble": ("conv_nibble.c", "nibble_thumb1.c"),
+    "helium": ("conv_helium.c",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +59,8 @@ class Plan:
     def sources(self) -> list[str]:
         """The C files that it needs, of those that all networks share."""
         kinds = {f"layer_{layer.kind}.c" for layer in self.layers.layers}
-        return [
-            "run.c",
-            "numbers.c",
-            *sorted(kinds),
-            *sorted({f"conv_{kernel[0]}.c" for kernel in self.kernels if kernel}),
-        ]
+        kernels = {file for kernel in self.kernels if kernel for file in KERNEL_FILES[kernel[0]]}
+        return ["run.c", "numbers.c", *sorted(kinds), *sorted(kernels)]
 
     def bytes_of(self, map_: int) -> int:
         """Bytes that a map takes."""

@@ -41,6 +41,11 @@
 
 #endif
 
+#if defined(__thumb__) && !defined(__thumb2__)
+const uint8_t *obf_sum_thumb1(
+    uint32_t s[4], const uint32_t *const *rows, int pairs, uint32_t group_bytes, int second_bytes, const uint8_t *weights);
+#endif
+
 /* Adds to s[0..3] what one output's weights choose: lanes of four pixels of a tuple (two words), then of the tuple whose
  * places lie `stride` further. Returns the weights behind those.
  *
@@ -54,6 +59,9 @@ OBF_INLINE const uint8_t *obf_sum(
         OBF_SUM(OBF_NEAR);
     else
         OBF_SUM(OBF_FAR);
+    return weights;
+#elif defined(__thumb__)
+    return obf_sum_thumb1(s, rows, pairs, group_bytes, 128 * stride, weights);
 #else
     const int second = 32 * stride;
     for (const uint32_t *t; (t = *rows) != 0; rows++)
@@ -68,8 +76,8 @@ OBF_INLINE const uint8_t *obf_sum(
                     s[3] += e[second + 1];
                 }
         }
-#endif
     return weights;
+#endif
 }
 
 #endif
