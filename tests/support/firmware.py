@@ -42,7 +42,7 @@ def _objects(compiler: str, flags: tuple[str, ...]) -> list[Path]:
 
 
 def laid_out(
-    packed: file.Packed, *, families: Sequence[str] = ("nibble", "any"), low_memory: bool = False
+    packed: file.Packed, *, families: Sequence[str] = ("few", "nibble", "any"), low_memory: bool = False
 ) -> tuple[Plan, Source]:
     """A plan that was proved, and the C that it gives."""
     found = plan(packed.program, families, low_memory)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def laid_out(
 
 
 def logits(
-    packed: file.Packed, pictures: NDArray[np.uint8], folder: Path, *, families: Sequence[str] = ("nibble", "any"),
+    packed: file.Packed, pictures: NDArray[np.uint8], folder: Path, *, families: Sequence[str] = ("few", "nibble", "any"),
     low_memory: bool = False, compiler: str = "cc", flags: tuple[str, ...] = ("-O1",),
 ) -> NDArray[np.int32]:  # fmt: skip
     """What the firmware of a packed model answers, compiled here; int32 [N, classes]."""
