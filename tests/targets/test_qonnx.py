@@ -14,8 +14,11 @@ from onebit.data import catalog
 from onebit.export import qonnx as exporter
 from onebit.packed import file, reference
 from onebit.packed.file import Packed
+from onebit.packed.program import Conv, Norm, Program, Table
 from packed.test_golden import GOLDEN, pictures
+from support.forms import row_bits, with_head
 from support.models import wide
+from support.onnx_graphs import packed
 from support.small import digits
 
 
@@ -50,17 +53,18 @@ def test_qonnx_counts_one_bit_a_weight(model: Packed, tmp_path: Path) -> None:
 
 
 def channels_last(path: Path) -> Any:
-    """A QONNX file as hls4ml wants it: channels last, and constants of channels without the axis of the batch."""
+    """A QONNX file as hls4ml wants it: channels last, and constants without the axis of the batch."""
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
     from qonnx.util.cleanup import cleanup_model
 
     model = cleanup_model(ModelWrapper(str(path)))
     model = cleanup_model(model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True)))
-    for constant in list(model.graph.initializer):
-        array = model.get_initializer(constant.name)
-        if array.ndim == 4 and array.shape[:3] == (1, 1, 1):
-            model.set_initializer(constant.name, array.reshape(-1))
+    for node in model.graph.node:
+        for name in node.input if node.op_type in ("Add", "Sub", "Mul", "Max", "Min") else ():
+            array = model.get_initializer(name)
+            if array is not None and array.ndim == 4:
+                model.set_initializer(name, array[0])
     return model
 
 
@@ -89,6 +93,49 @@ def test_hls4ml_simulates_a_small_trained_network(tmp_path: Path) -> None:
     got = project.predict(np.ascontiguousarray(images, np.float32))
     assert (got.argmax(1) == want.argmax(1)).all()
     assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
+
+
+def coloured(limit: int, zero: int, residual: bool = False) -> Program:
+    """Two convolutions of a colour picture, a third that is added to the first if `residual`, and weights for each position."""
+    rng = np.random.default_rng(0)
+    lines = [(np.arange(256) - middle) * slope for middle, slope in ((120, 20.3137), (110, 15.1719), (130, 9.71357))]
+
+    def norm(source: int, gain: int) -> Norm:
+        numbers = rng.integers(-9, 9, 4), rng.integers(gain, 2 * gain, 4), np.zeros(4)
+        return Norm(source, *(a.astype(np.int16) for a in numbers), zero, limit)
+
+    def conv(source: int, inputs: int, shift: int, base: int = -1) -> Conv:
+        return Conv(source, row_bits(rng, 4, 9 * inputs), (3, 3), shift, 1, (1, 1, 1, 1), base)
+
+    found = [Table(5, 6, np.round(lines).astype(np.int16)), conv(0, 3, 4), norm(1, 20 * limit), conv(2, 4, 0)]
+    found += [norm(3, 6000), conv(4, 4, 1, base=1)] if residual else []
+    found.append(norm(len(found) - 1, 6000))
+    return with_head(found, len(found) - 1, rng)
+
+
+@pytest.mark.target("hls4ml")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("limit", "zero"), [(15, 0), (255, 3)])
+def test_hls4ml_simulates_colours_4_bits_and_shifted_activations(limit: int, zero: int, tmp_path: Path) -> None:
+    needs("hls4ml")
+    program = coloured(limit, zero)
+    images = np.random.default_rng(1).integers(0, 256, (50, 5, 6, 3), np.uint8)
+    exporter.export(packed(program), tmp_path / "a.onnx")
+    project = converted(tmp_path / "a.onnx", tmp_path / "hls")
+    project.compile()
+    got = project.predict(np.ascontiguousarray(images, np.float32))
+    want = reference.run(program, images) * 2.0**-program.logits.fraction
+    assert len(np.unique(want)) > 50 and np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
+
+
+@pytest.mark.target("hls4ml")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_hls4ml_does_not_take_residual_sums(tmp_path: Path) -> None:
+    """What docs/export-qonnx.md says that it lacks: qonnx connects the two readers of a stream wrongly."""
+    needs("hls4ml")
+    exporter.export(packed(coloured(255, 0, residual=True)), tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="could not be broadcast together"):
+        converted(tmp_path / "a.onnx", tmp_path / "hls")
 
 
 @pytest.mark.target("hls4ml")

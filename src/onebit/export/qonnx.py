@@ -80,10 +80,10 @@ class _Writer:
             return self.average(op)
         return self.max(op) if isinstance(op, Max) else self.logits(op)
 
-    def quant(self, x: str, bits: int, signed: bool = True, zero: int = 0, mode: str = "FLOOR") -> str:
-        """Whole numbers of so many bits, less `zero`."""
+    def quant(self, x: str, bits: int, signed: bool = True, mode: str = "FLOOR") -> str:
+        """Whole numbers of so many bits."""
         graph = self.graph
-        settings = graph.number("one", 1), graph.number("zero", zero), graph.number("bits", bits)
+        settings = graph.number("one", 1), graph.number("zero", 0), graph.number("bits", bits)
         return graph.node("Quant", x, *settings, domain=QONNX, signed=int(signed), narrow=0, rounding_mode=mode)
 
     def add(self, x: str, number: float | NDArray[Any]) -> str:
@@ -144,15 +144,16 @@ class _Writer:
         if not _ends(op):
             x = self.quant(x, 16)
         x = self.times(x, _channels(op.multiplier / 2.0**15))
-        x = self.add(x, _channels(op.offset + 0.5))
+        x = self.add(x, _channels(op.offset + (op.zero + 0.5)))
         return self.activation(x, op.limit, op.zero)
 
     def activation(self, x: str, limit: int, zero: int) -> str:
-        """The whole number below x, within 0 and `limit`; x has `zero` taken away already."""
+        """The whole number below x, within 0 and `limit`, less its zero: few tools take the zero point of a Quant."""
         bits = limit.bit_length()
         if limit != 2**bits - 1:
-            x = self.graph.node("Min", x, self.graph.number("high", limit - zero))
-        return self.quant(x, bits, signed=False, zero=zero)
+            x = self.graph.node("Min", x, self.graph.number("high", limit))
+        x = self.quant(x, bits, signed=False)
+        return self.graph.node("Sub", x, self.graph.number("zero", zero)) if zero else x
 
     def average(self, op: Average) -> str:
         graph, x, value = self.graph, self.values[op.source], self.program.values[op.source]
@@ -165,7 +166,7 @@ class _Writer:
         shift = op.shift[d - 1]
         x = self.add(self.times(x, _map(2.0**-shift)), 0.5)
         x = self.quant(x, 16)
-        x = self.add(self.times(x, _map(op.multiplier[d - 1] / 2.0**15)), 0.5 - value.zero)
+        x = self.add(self.times(x, _map(op.multiplier[d - 1] / 2.0**15)), 0.5)
         x = self.activation(x, value.high, value.zero) if value.kind == "u8" else self.quant(x, 16)
         if op.channels > value.shape[0]:
             x = graph.node("Pad", x, graph.whole("more", [0, 0, 0, 0, 0, op.channels - value.shape[0], 0, 0]))
