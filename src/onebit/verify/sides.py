@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit import zoo
 from onebit.errors import OnebitError
 from onebit.examine.compare import activation_bits
 from onebit.packed import file
@@ -53,8 +54,13 @@ def open_side(path: Path) -> Side:
 
     Raises OnebitError where it is none of the forms, damaged, or needs a package or tool that is missing.
     """
+    path = zoo.find(path)
     if path.suffix == ".mat":
         return _author(path)
+    if path.suffix == ".onnx":
+        return _onnx(path)
+    if (path / "network.mk").is_file():
+        return _firmware(path)
     if file.is_packed(path) or path.suffix == ".onebit":
         return _packed(path)
     return _checkpoint(path)
@@ -66,6 +72,28 @@ def _packed(path: Path) -> Side:
     model = load(path)
     card = Card(model.shape, model.classes, model.about)
     return Side(path, "packed model", True, card, model.logits, activation_bits(model.program))
+
+
+def _firmware(path: Path) -> Side:
+    from onebit.export import firmware
+
+    return _integers(path, "firmware, compiled for this machine", file.load(path / "model.onebit"), firmware.logits)
+
+
+def _integers(path: Path, kind: str, packed: file.Packed, run: Callable[[Path, Pictures], NDArray[np.int32]]) -> Side:
+    scale = 2.0**-packed.program.logits.fraction
+    card = Card(packed.program.input.shape, packed.classes, packed.about)
+    return Side(path, kind, True, card, lambda images: run(path, images) * scale, activation_bits(packed.program))
+
+
+def _onnx(path: Path) -> Side:
+    from onebit.export import builder, onnx, qonnx
+
+    found = builder.describe(path)
+    card = Card(found.shape, found.classes, found.about)
+    if found.kind == "qonnx":
+        return Side(path, "QONNX, run by qonnx", False, card, lambda images: qonnx.logits(path, images))
+    return Side(path, "ONNX, run by ONNX Runtime", False, card, lambda images: onnx.logits(path, images))
 
 
 def _author(path: Path) -> Side:

@@ -6,7 +6,7 @@
 extern uint32_t stack_end[], data_load[], data_start[], data_end[], bss_start[], bss_end[], stack_start[];
 static uint64_t arena[(OBF_ARENA + 7) / 8];
 
-enum { WRITE0 = 0x04, EXIT_EXTENDED = 0x20, APPLICATION_EXIT = 0x20026, PAINT = 0x5aa55aa5 };
+enum { WRITE0 = 0x04, EXIT_EXTENDED = 0x20, APPLICATION_EXIT = 0x20026 };
 
 static int semihost(int operation, const void *argument) {
     register int r0 __asm__("r0") = operation;
@@ -24,30 +24,6 @@ static void leave(int status) {
     }
 }
 
-static void say_number(uint32_t number) {
-    char text[11], *p = text + sizeof text - 1;
-    *p = 0;
-    do
-        *--p = (char)('0' + number % 10);
-    while (number /= 10);
-    say(p);
-}
-
-/* What obf_run takes of the stack: painted below, then looked at. */
-static void __attribute__((noinline)) measure_stack(void) {
-    int32_t logits[OBF_CLASSES];
-    volatile uint32_t *here = (volatile uint32_t *)__builtin_frame_address(0) - 64; /* leave our own frame alone */
-    for (volatile uint32_t *p = stack_start; p < here; p++)
-        *p = PAINT;
-    obf_run(obf_network_under_test, arena, logits);
-    volatile uint32_t *lowest = stack_start;
-    while (*lowest == PAINT)
-        lowest++;
-    say("stack ");
-    say_number((uint32_t)((char *)__builtin_frame_address(0) - (char *)(uintptr_t)lowest));
-    say("\n");
-}
-
 void obf_reset(void) {
     for (uint32_t *from = data_load, *to = data_start; to < data_end; from++, to++)
         *to = *from;
@@ -58,7 +34,7 @@ void obf_reset(void) {
     __asm__ volatile("dsb\n isb");
 #endif
     const int wrong = obf_selftest((uint8_t *)arena, say);
-    measure_stack();
+    obf_measure_stack((uint8_t *)arena, stack_start, say);
     leave(wrong ? 1 : 0);
 }
 

@@ -4,7 +4,7 @@
 #include "selftest.h"
 
 static uint64_t arena[(OBF_ARENA + 7) / 8];
-extern uint32_t bss_start[], bss_end[];
+extern uint32_t bss_start[], bss_end[], stack_start[];
 
 static void say(const char *text) {
     while (*text)
@@ -15,6 +15,7 @@ void obf_start(void) {
     for (uint32_t *p = bss_start; p < bss_end; p++)
         *p = 0;
     const int wrong = obf_selftest((uint8_t *)arena, say);
+    obf_measure_stack((uint8_t *)arena, stack_start, say);
     *(volatile uint32_t *)0x100000 = wrong ? (1u << 16) | 0x3333 : 0x5555;
     for (;;) {
     }
