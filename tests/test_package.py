@@ -41,6 +41,7 @@ NO_TORCH = [
     "onebit.examine.predict",
     "onebit.examine.record",
     "onebit.verify",
+    "onebit.zoo",
     "onebit.report.tables",
 ]
 

@@ -5,7 +5,8 @@
 
 A table stands between `<!-- results: NAME* ... -->` and `<!-- end -->`; the names are folders of results/. Likewise
 `<!-- packed: NAME* ... -->` for files of results/packed/ (`measure_packed.py` writes them), and `<!-- paired: A B ... -->`
-for the differences of runs A-s0, A-s1, ... to B-s0, B-s1, ... A test checks that every table is what its folders give.
+for the differences of runs A-s0, A-s1, ... to B-s0, B-s1, ..., and `<!-- models: NAME* ... -->` for models that come with
+onebit (`publish_model.py` writes them). A test checks that every table is what its folders give.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
+from onebit import zoo
 from onebit.report.tables import collect, result, spread, to_markdown
 from onebit.train.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-PAGES = [ROOT / "docs" / "results.md", ROOT / "README.md"]
-BLOCK = re.compile(r"(<!-- (results|packed|paired): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAGES = [ROOT / "docs" / "results.md", ROOT / "docs" / "models.md", ROOT / "README.md"]
+BLOCK = re.compile(r"(<!-- (results|packed|paired|models): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def add(run: Path) -> None:
@@ -97,7 +100,26 @@ def paired_table(names: Iterable[str], up: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"results": table, "packed": packed_table, "paired": paired_table}
+def models_table(patterns: Iterable[str], up: str) -> str:
+    """The models of the package, from their cards."""
+    lines = [
+        "| model | data | network | float32 error % | packed error % | bytes | MACs | flash / RAM on a Cortex-M4, bytes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in zoo.names():
+        if not any(fnmatch(name, pattern) for pattern in patterns):
+            continue
+        c = zoo.card(name)
+        m = c["microcontroller"]
+        lines.append(
+            f"| `{name}` | {c['data']} | {c['network']}, {c['epochs']} epochs ([log]({up}/{Path(c['log']).name})) "
+            f"| {c['float_error']:.2f} | {c['packed_error']:.2f} | {c['bytes']:,} | {c['macs'] / 1e6:.1f} M "
+            f"| {m['flash']:,} / {m['RAM']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"models": models_table, "results": table, "packed": packed_table, "paired": paired_table}
 
 
 def rewritten(page: Path) -> str:

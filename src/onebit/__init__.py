@@ -19,6 +19,7 @@ _LAZY = {
     "OnebitError": "onebit.errors",
     "OnebitWarning": "onebit.errors",
     "load": "onebit.model",
+    "pretrained": "onebit.zoo",
     "pack": "onebit.train.pack",
 }
 
@@ -32,6 +33,7 @@ __all__ = [
     "float_weights",
     "load",
     "pack",
+    "pretrained",
 ]
 
 

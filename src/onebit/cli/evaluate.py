@@ -40,7 +40,10 @@ def command(
 
     CHECKPOINT is a run folder or a .pt file (float32, on the device), or a packed model (integers, without torch).
     """
+    from onebit import zoo
     from onebit.packed.file import is_packed
+
+    checkpoint = zoo.find(checkpoint)
 
     if is_packed(checkpoint):
         result = _packed(checkpoint, name, root, images)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit import zoo
 from onebit.data.pictures import border, check_fit, expand, fitted
 from onebit.errors import OnebitError
 from onebit.model import Model
@@ -45,10 +46,11 @@ class Failure:
 
 
 def find(path: Path) -> Path:
-    """The packed file that `path` names: itself, or model.onebit in a run folder.
+    """The packed file that `path` names: itself, model.onebit in a run folder, or a model that comes with onebit.
 
-    Raises OnebitError for a folder without one.
+    Raises OnebitError for a folder without one, and for a name that is nothing.
     """
+    path = zoo.find(path)
     if not path.is_dir():
         return path
     if not (path / PACKED).is_file():
