@@ -26,7 +26,7 @@ AUTHOR: dict[tuple[str, str], dict[str, tuple[float, ...]]] = {
 }
 
 # Fields of [data] and [training] that do not change the experiment, only how or how luckily it is run.
-_FREE = {"seed", "precision", "compile", "workers", "checkpoint_minutes"}
+FREE = {"seed", "precision", "compile", "workers", "checkpoint_minutes"}
 
 
 def author_errors(recipe: Recipe) -> dict[str, list[tuple[int, float]]]:
@@ -80,4 +80,4 @@ def published_error(recipe: Recipe) -> float | None:
 
 def _experiment(recipe: Recipe) -> tuple[object, ...]:
     parts = [dataclasses.asdict(getattr(recipe, table)) for table in recipes.TABLES]
-    return tuple({k: v for k, v in part.items() if k not in _FREE} for part in parts)
+    return tuple({k: v for k, v in part.items() if k not in FREE} for part in parts)
