@@ -27,7 +27,8 @@ static void build_row(const obf_conv *conv, int32_t *table, int places, int y) {
 /* All outputs of four neighbouring pixels, of which `count` are in the map. */
 static void four(const obf_conv *conv, const int32_t *const rows[TAPS], int places, int32_t at, int32_t base_at, int count) {
     const int bits = conv->source.channels, last = (1 << bits) - 1;
-    int32_t all[FOUR] = {0};
+    int32_t all[FOUR];
+    all[0] = all[1] = all[2] = all[3] = 0;
     for (int dy = 0; dy < TAPS; dy++)
         for (int dx = 0; dx < TAPS; dx++)
             for (int i = 0; i < FOUR; i++)
