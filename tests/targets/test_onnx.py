@@ -23,6 +23,7 @@ from packed.test_golden import GOLDEN, NAMES, pictures
 from support import real
 from support.forms import Form, layered
 from support.onnx_graphs import POOLS, packed, pooled
+from support.pages import python_blocks
 
 # Run by another process, as oneDNN reads what limits it when it is loaded. Prints the kernels and the logits.
 RUN = """
@@ -59,6 +60,17 @@ def test_float_is_folded_and_within_1e_4(name: str, tmp_path: Path) -> None:
     assert sum(n for kind, n in kinds.items() if kind.startswith("Convolution")) == 20
     want = real.logits(model.program, images).x
     assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.target("openvino")
+def test_the_page_s_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not importlib.util.find_spec("openvino"):
+        pytest.skip("needs pip install openvino")
+    monkeypatch.chdir(tmp_path)
+    exporter.export(file.load(GOLDEN / "cifar10-20-1.onebit"), Path("c10.onnx"))
+    names: dict[str, Any] = {"pixels": pictures("cifar10-20-1")[:2]}
+    exec(python_blocks("export-onnx.md")[1], names)
+    assert names["probabilities"].shape == (2, 10) and np.allclose(names["probabilities"].sum(1), 1)
 
 
 @pytest.mark.target("openvino")

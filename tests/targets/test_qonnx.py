@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from onebit.data import catalog
 from onebit.export import qonnx as exporter
@@ -19,6 +20,7 @@ from packed.test_golden import GOLDEN, pictures
 from support.forms import row_bits, with_head
 from support.models import wide
 from support.onnx_graphs import packed
+from support.pages import python_blocks
 from support.small import digits
 
 
@@ -52,45 +54,25 @@ def test_qonnx_counts_one_bit_a_weight(model: Packed, tmp_path: Path) -> None:
     assert cost["total_macs"] == sum(model.program.macs(i) for i in range(len(model.program.operations)))
 
 
-def channels_last(path: Path) -> Any:
-    """A QONNX file as hls4ml wants it: channels last, and constants without the axis of the batch."""
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
-    from qonnx.util.cleanup import cleanup_model
-
-    model = cleanup_model(ModelWrapper(str(path)))
-    model = cleanup_model(model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True)))
-    for node in model.graph.node:
-        for name in node.input if node.op_type in ("Add", "Sub", "Mul", "Max", "Min") else ():
-            array = model.get_initializer(name)
-            if array is not None and array.ndim == 4:
-                model.set_initializer(name, array[0])
-    return model
-
-
-def converted(path: Path, folder: Path) -> Any:
-    import hls4ml
-
-    model = channels_last(path)
-    config = hls4ml.utils.config_from_onnx_model(model, "name", backend="Vitis", default_precision="fixed<48,20>")
-    return hls4ml.converters.convert_from_onnx_model(
-        model, output_dir=str(folder), io_type="io_parallel", backend="Vitis", hls_config=config
-    )
+def simulated(packed: Packed, images: NDArray[np.uint8], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Logits of hls4ml's C code, by what docs/export-qonnx.md says to do."""
+    monkeypatch.chdir(folder)
+    exporter.export(packed, Path("c10-qonnx.onnx"))
+    names: dict[str, Any] = {"images": images}
+    exec(python_blocks("export-qonnx.md")[1], names)
+    return names["logits"]
 
 
 @pytest.mark.target("hls4ml")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_hls4ml_simulates_a_small_trained_network(tmp_path: Path) -> None:
+def test_hls4ml_simulates_a_small_trained_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The C code that it writes, compiled and run on all test digits, beside the reference."""
     needs("hls4ml")
     model, test = digits(), catalog.load("digits").test
     images = test.images.transpose(0, 2, 3, 1)  # type: ignore[union-attr]
     want = reference.run(model.program, images) * 2.0**-model.program.logits.fraction
     assert (want.argmax(1) == test.labels).mean() >= 0.9  # it is trained
-    exporter.export(model, tmp_path / "a.onnx")
-    project = converted(tmp_path / "a.onnx", tmp_path / "hls")
-    project.compile()
-    got = project.predict(np.ascontiguousarray(images, np.float32))
+    got = simulated(model, images, tmp_path, monkeypatch)
     assert (got.argmax(1) == want.argmax(1)).all()
     assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
 
@@ -116,33 +98,31 @@ def coloured(limit: int, zero: int, residual: bool = False) -> Program:
 @pytest.mark.target("hls4ml")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("limit", "zero"), [(15, 0), (255, 3)])
-def test_hls4ml_simulates_colours_4_bits_and_shifted_activations(limit: int, zero: int, tmp_path: Path) -> None:
+def test_hls4ml_simulates_colours_4_bits_and_shifted_activations(
+    limit: int, zero: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs("hls4ml")
     program = coloured(limit, zero)
     images = np.random.default_rng(1).integers(0, 256, (50, 5, 6, 3), np.uint8)
-    exporter.export(packed(program), tmp_path / "a.onnx")
-    project = converted(tmp_path / "a.onnx", tmp_path / "hls")
-    project.compile()
-    got = project.predict(np.ascontiguousarray(images, np.float32))
+    got = simulated(packed(program), images, tmp_path, monkeypatch)
     want = reference.run(program, images) * 2.0**-program.logits.fraction
     assert len(np.unique(want)) > 50 and np.abs(got - want).max() <= 1e-6 * np.abs(want).max()
 
 
 @pytest.mark.target("hls4ml")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_hls4ml_does_not_take_residual_sums(tmp_path: Path) -> None:
+def test_hls4ml_does_not_take_residual_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What docs/export-qonnx.md says that it lacks: qonnx connects the two readers of a stream wrongly."""
     needs("hls4ml")
-    exporter.export(packed(coloured(255, 0, residual=True)), tmp_path / "a.onnx")
+    model = packed(coloured(255, 0, residual=True))
     with pytest.raises(ValueError, match="could not be broadcast together"):
-        converted(tmp_path / "a.onnx", tmp_path / "hls")
+        simulated(model, np.zeros((1, 5, 6, 3), np.uint8), tmp_path, monkeypatch)
 
 
 @pytest.mark.target("hls4ml")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_hls4ml_does_not_take_means(tmp_path: Path) -> None:
+def test_hls4ml_does_not_take_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What docs/export-qonnx.md says that it lacks: qonnx leaves average pooling with its channels first."""
     needs("hls4ml")
-    exporter.export(wide(1, Fraction(1, 4), size=8), tmp_path / "a.onnx")
-    with pytest.raises(RuntimeError, match="convert the model to channels-last format"):
-        converted(tmp_path / "a.onnx", tmp_path / "hls")
+    with pytest.raises(RuntimeError, match="Please convert the model to channels-last format"):
+        simulated(wide(1, Fraction(1, 4), size=8), np.zeros((1, 8, 8, 3), np.uint8), tmp_path, monkeypatch)
