@@ -29,13 +29,6 @@ from support.every_layer import every_layer  # noqa: E402
 GOLDEN = ROOT / "tests" / "golden"
 
 
-def compiler(core: str) -> str:
-    """Name and version, as one line."""
-    tool = f"{boards.CROSS.get(core, 'arm-none-eabi-')}gcc"
-    version = subprocess.run([tool, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{tool} {version}, -Os"
-
-
 def main() -> None:
     code: dict[str, dict[str, int]] = {}
     stack: dict[str, int] = {}
@@ -70,7 +63,7 @@ def main() -> None:
                     }
             code[core] |= {name: 0 for name in EVERY if name not in code[core]}
             print(core, sum(code[core].values()), stack[core], {k: v["total"] for k, v in counts.items() if core in k})
-    sizes = {"compiler": {core: compiler(core) for core in code}, "code": code, "stack": stack}
+    sizes = {"compiler": {core: boards.compiler(core) for core in code}, "code": code, "stack": stack}
     place = Path(firmware.__file__).parent / "code_sizes.json"
     place.write_text(json.dumps(sizes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     qemu = subprocess.run(["qemu-system-arm", "--version"], capture_output=True, text=True, check=True).stdout.split(

@@ -29,6 +29,13 @@ def missing() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
+def compiler(core: str) -> str:
+    """Name and version, as one line."""
+    tool = f"{CROSS.get(core, 'arm-none-eabi-')}gcc"
+    version = subprocess.run([tool, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout.strip()
+    return f"{tool} {version}, -Os"
+
+
 def build(folder: Path, core: str) -> Path:
     """The self-test of an export folder for a core: an ELF file, with its map beside it."""
     done = subprocess.run(["make", "-s", "elf", f"CORE={core}"], cwd=folder, capture_output=True, text=True)

@@ -1,0 +1,91 @@
+"""Firmware on boards that QEMU plays: the logits, the bytes and the instructions of every core."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onebit.export import firmware
+from onebit.packed import file, reference
+from onebit.packed.file import Packed
+from support import boards
+from support.every_layer import every_layer
+from support.forms import Form, layered
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+CORES = list(firmware.CORES)
+
+pytestmark = [
+    pytest.mark.target("microcontrollers"),
+    pytest.mark.skipif(bool(boards.missing()), reason=f"needs {', '.join(boards.missing())}"),
+]
+
+
+def on_board(packed: Packed, pictures: np.ndarray, core: str, folder: Path, low_memory: bool = False) -> None:
+    firmware.export(packed, folder, core=core, low_memory=low_memory, pictures=pictures)
+    answers, stack, said = boards.run(folder, core)
+    np.testing.assert_array_equal(answers, reference.run(packed.program, pictures))
+    assert "passed: wrong logits: 0" in said and 100 < stack < 2000
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> tuple[Packed, np.ndarray]:
+    return file.load(GOLDEN / "cifar10-20-1.onebit"), np.load(GOLDEN / "cifar10-test-64.npy")
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_eight_real_pictures(core: str, cifar10: tuple[Packed, np.ndarray], tmp_path: Path) -> None:
+    packed, pictures = cifar10
+    on_board(packed, pictures[:8], core, tmp_path / "fast")
+    on_board(packed, pictures[:2], core, tmp_path / "low", low_memory=True)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_other_shapes(core: str, cifar10: tuple[Packed, np.ndarray], tmp_path: Path) -> None:
+    """Digits (maps of 8, 4, 2), MNIST's shapes (28, 14), widths 1.5 and 2.5, every kind of layer, white pictures."""
+    digits = file.load(GOLDEN / "digits.onebit")
+    made = np.load(GOLDEN / "digits-made-64.npy")[:2].reshape(2, 8, 8, 1)
+    on_board(digits, made, core, tmp_path / "digits", low_memory=True)
+    for name, form in {
+        "mnist": Form(side=(28, 28), channels=8, stride=2),
+        "width 1.5": Form(side=(8, 8), channels=24),
+        "width 2.5": Form(side=(8, 8), channels=40, stride=2),
+        "offsets": Form(side=(7, 9), channels=5, zero=32, offsets=True, stream=True),
+    }.items():
+        case = layered(form)
+        on_board(file.decode(case.content), case.pictures, core, tmp_path / name, low_memory=name == "width 1.5")
+    every = every_layer()
+    noise = np.random.default_rng(1).integers(0, 256, (2, 12, 12, 3), np.uint8)
+    on_board(every, noise, core, tmp_path / "every")
+    on_board(cifar10[0], np.full((1, 32, 32, 3), 255, np.uint8), core, tmp_path / "white")
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_footprint_is_what_the_linker_says(core: str, cifar10: tuple[Packed, np.ndarray], tmp_path: Path) -> None:
+    """Within 3 % of the map for flash; RAM is the arena exactly, and the painted stack is within what is stored."""
+    packed, pictures = cifar10
+    for low_memory in (False, True):
+        folder = tmp_path / f"low {low_memory}".replace(" ", "-")
+        need = firmware.export(packed, folder, core=core, low_memory=low_memory, pictures=pictures[:1])
+        linked = sum(boards.sizes(folder, core).values())
+        assert abs(need.flash - linked) <= 0.03 * linked
+        assert boards.run(folder, core)[1] <= need.stack
+        if core == "cortex-m4":  # the promises of docs/export-firmware.md
+            assert need.flash <= 46_000 and need.ram <= (42_000 if low_memory else 60_000)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_instructions_do_not_grow(core: str, cifar10: tuple[Packed, np.ndarray], tmp_path: Path) -> None:
+    """By more than 1 % of what is stored, for the compiler that it is stored for; then run tools/measure_firmware.py."""
+    stored = json.loads((ROOT / "results" / "firmware" / "instructions.json").read_text(encoding="utf-8"))
+    if boards.compiler(core) != stored["compiler"][core]:
+        pytest.skip(f"counts are stored for {stored['compiler'][core]}, here is {boards.compiler(core)}")
+    packed, pictures = cifar10
+    firmware.export(packed, tmp_path / "fast", core=core, pictures=pictures[:1])
+    ran = sum(boards.instructions(tmp_path / "fast", core, boards.plugin(tmp_path)).values()) // 2
+    known = stored["counts"][f"{core}, 20-1"]["total"]
+    assert ran <= 1.01 * known, f"{ran:,} instructions, {known:,} are stored: python tools/measure_firmware.py"
