@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from onebit import networks, recipe
 from onebit.data import catalog
 from onebit.data.augment import Augment
 from onebit.data.feed import Feed, make_feed
+from onebit.export.firmware import footprint
+from onebit.packed import file
 from onebit.train import checkpoint, introduce
 from onebit.train.distributed import Rank
 from onebit.train.introduce import Pace, expect, measure
@@ -63,3 +66,19 @@ def test_only_a_network_with_bits_is_packed() -> None:
         net = networks.build(network.network, classes=10, channels=1, size=8)
         line = introduce.introduce(network, net, data="digits", channels=1, size=8, device="cpu")[1]
         assert size in line and ("packed" in line) == (weights == "1bit")
+
+
+def test_what_a_microcontroller_will_need_is_known_before_training() -> None:
+    """The same as of the trained network, whose packed file is at hand."""
+    digits = recipe.load("digits")
+    net = networks.build(digits.network, classes=10, channels=1, size=8)
+    golden = file.load(Path(__file__).resolve().parents[1] / "golden" / "digits.onebit")
+    fast, small = (footprint(golden, low_memory=low) for low in (False, True))
+    line = introduce.introduce(digits, net, data="digits", channels=1, size=8, device="cpu")[2]
+    assert line == (
+        f"on a cortex-m4: {fast.flash / 1000:.1f} kB of flash, {fast.ram / 1000:.1f} kB of RAM, "
+        f"or {small.ram / 1000:.1f} kB in low memory"
+    )
+    shifted = digits.replace(["norm=none", "activation=shifted-relu", "logit_divisor=40"])  # packed with pictures only
+    other = networks.build(shifted.network, classes=10, channels=1, size=8)
+    assert len(introduce.introduce(shifted, other, data="digits", channels=1, size=8, device="cpu")) == 2

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from onebit.examine.inspect import Shape, Summary
+    from onebit.packed.file import Packed
 
 CLASSES = 20  # names to print
 
 
 @click.command("inspect")
 @click.argument("model", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--firmware", is_flag=True, help="Flash and RAM that it needs on microcontrollers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, firmware: bool, as_json: bool) -> None:
     """What the packed model FILE (or a run folder's) is made of: layers, bits, bytes, work, memory, model card.
 
     A row is an operation, or a batch-norm with the one that reads it. Shapes are height x width x channels, bytes those in
@@ -33,11 +35,42 @@ def command(model: Path, as_json: bool) -> None:
     from onebit.packed.file import load
 
     path = find(model)
-    found = summary(load(path), path.stat().st_size)
+    packed = load(path)
+    if firmware:
+        _firmware(path, packed, as_json)
+        return
+    found = summary(packed, path.stat().st_size)
     if as_json:
         click.echo(json.dumps({"file": str(path), **found.facts()}))
         return
     _print(console(), path, found)
+
+
+def _firmware(path: Path, packed: Packed, as_json: bool) -> None:
+    """What it needs on each core, with both schedules."""
+    from rich.markup import escape
+
+    from onebit.cli.terminal import console, table
+    from onebit.export.firmware import CORES, footprint
+
+    found = [footprint(packed, core=core, low_memory=low) for core in CORES for low in (False, True)]
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "firmware": [need.facts() for need in found]}))
+        return
+    out = console()
+    out.print(f"[bold]{escape(click.format_filename(path))}[/]: bytes on a microcontroller\n", soft_wrap=True)
+    rows = table("core", "schedule", "flash", "constants", "code", "RAM", "arena", "stack", left=(0, 1))
+    for need in found:
+        schedule = "low memory" if need.low_memory else "fast"
+        numbers = (need.flash, need.constants, need.code, need.ram, need.arena, need.stack)
+        rows.add_row(need.core, schedule, *(f"{n:,}" for n in numbers))
+    out.print(rows)
+    compilers = ", ".join(dict.fromkeys(need.measured for need in found))
+    out.print(
+        f"\nConstants and arena are exact, and hold the picture and all that is computed; code and stack were measured once, "
+        f"with {escape(compilers)}."
+    )
+    out.print(f"write it: onebit export firmware {escape(click.format_filename(path))} -o DIR")
 
 
 def _print(console: Console, path: Path, s: Summary) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from onebit.data.feed import Batch, Feed
+from onebit.errors import OnebitError
 from onebit.networks.summary import summarize
 from onebit.networks.wide_resnet import describe
 from onebit.recipe import Recipe
@@ -23,6 +24,7 @@ from onebit.train.step import train_step
 
 TRY_SECONDS = 1.5  # how long mini-batches are tried, after the first
 TRY_STEPS = 20
+SMALL = 500_000  # bytes, packed, of what a microcontroller may hold
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,23 @@ def introduce(recipe: Recipe, net: nn.Module, *, data: str, channels: int, size:
     return [
         f"{recipe.name}: {describe(recipe.network)} on {data}, {device}",
         f"{costs.params:,} weights = {size_on_disk}, {costs.macs / 1e6:,.2f} M multiply-accumulates a picture",
+        *(microcontroller(net, channels=channels, size=size) if costs.packed_bytes < SMALL else ()),
     ]
+
+
+def microcontroller(net: nn.Module, *, channels: int, size: int) -> list[str]:
+    """A line on the flash and RAM that a network will need on a Cortex-M4, which its shapes decide; none if it cannot be said."""
+    from onebit.export.firmware import footprint
+    from onebit.train.pack import pack
+
+    try:
+        logits = summarize(net, channels=channels, size=size).layers[-1].shape[0]
+        untrained = pack(copy.deepcopy(net).eval(), [str(k) for k in range(logits)], channels=channels, size=size)
+        fast, small = (footprint(untrained.packed, low_memory=low) for low in (False, True))
+    except OnebitError:  # a network without batch-norm needs pictures before it can be packed
+        return []
+    kilobytes = [f"{n / 1000:,.1f} kB" for n in (fast.flash, fast.ram, small.ram)]
+    return [f"on a {fast.core}: {kilobytes[0]} of flash, {kilobytes[1]} of RAM, or {kilobytes[2]} in low memory"]
 
 
 def expect(pace: Pace, recipe: Recipe, feed: Feed, *, epoch: int, tested: int, world: int) -> str:
