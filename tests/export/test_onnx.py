@@ -23,7 +23,7 @@ from onebit.packed.calibration import softmax
 from onebit.packed.program import Conv, Logits, Norm, Program, Table
 from packed.test_golden import GOLDEN, NAMES, pictures
 from support import programs, real
-from support.forms import FORMS, Form, layered
+from support.forms import FORMS, Form, layered, row_bits, with_head
 from support.models import left_or_right, wide
 from support.onnx_graphs import LEVELS, POOLS, attribute, executed, packed, pooled
 from support.pages import python_blocks
@@ -139,6 +139,8 @@ def test_int8_has_integer_convolutions_in_onnx_runtime(name: str, tmp_path: Path
     exporter.export(packed(program), tmp_path / "a.onnx", int8=True)
     nodes = executed(tmp_path / "a.onnx", tmp_path)
     assert sum(n.op_type == "QLinearConv" for n in nodes) == 9  # the first convolution of each block
+    assert sum(n.op_type in CONVOLUTIONS and attribute(n, "group", 1) == 1 for n in nodes) == 20
+    assert sum(n.op_type == "DequantizeLinear" for n in nodes) <= 10  # of activations; weights are made once
     assert not {n.op_type for n in nodes} & {"Gather", "Reshape", "Slice"}
 
 
@@ -228,6 +230,21 @@ def test_int8_folds_a_batch_norm_where_it_can(multiplier: int, offset: int, fold
     check(program, images, tmp_path, int8=True)
     kinds = [n.op_type for n in onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("BatchNormalization") == 2 - folds
+
+
+def test_int8_weights_keep_their_numbers_behind_a_batch_norm_that_stays(tmp_path: Path) -> None:
+    """Gains from 0 to 1/4 in one layer: ONNX Runtime must not round gain times weight to 8 bits with one scale for all."""
+    rng = np.random.default_rng(0)
+    gains = np.array([0, 50, 200, 700, 2000, 8000, 30, 9], np.int16)
+    none = np.zeros(8, np.int16)
+    operations = [
+        Table(6, 6, rng.integers(-900, 900, (8, 256)).astype(np.int16)),
+        Norm(0, none, np.full(8, 9000, np.int16), none),
+        Conv(1, row_bits(rng, 8, 72), (3, 3), 0, 1, (1, 1, 1, 1)),
+        Norm(2, none, gains, np.full(8, 60, np.int16)),
+    ]
+    program = with_head(operations, 3, rng)  # type: ignore[arg-type]
+    check(program, rng.integers(0, 256, (4, 6, 6, 8), np.uint8), tmp_path, int8=True)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ class _Float:
 
 
 class _Int8(_Float):
-    """Activations are rounded to uint8 and weights are int8, each with a DequantizeLinear behind it; the stream is float32.
+    """Activations are rounded to uint8 and weights are int8, with what makes them real behind it; the stream is float32.
 
     Step 1 serves all activations, as their values are the program's. Where nothing else reads a convolution that a
     batch-norm follows, its gain becomes the scale of the weights and the rest of it the bias, as integer engines want it.
@@ -256,7 +256,11 @@ class _Int8(_Float):
             return ""  # norm writes it
         if self.program.values[op.source].kind != "u8":
             return super().conv(op)
-        w = graph.node("DequantizeLinear", self.unpacked(op), graph.number("scale", 2.0**-op.shift))
+        # OpenVINO takes Mul for integer weights, too, and ONNX Runtime computes it once, not for each picture. But with a
+        # batch-norm behind the sums it would fold that, and round the float weights to 8 bits with one scale for all channels.
+        scale = graph.number("scale", 2.0**-op.shift)
+        kind, weights = ("Mul", self.weights(op)) if op.base >= 0 else ("DequantizeLinear", self.unpacked(op))
+        w = graph.node(kind, weights, scale)
         return self.added(op, graph.node("Conv", self.values[op.source], w, **graph.window(op, op.padding)))
 
     def norm(self, op: Norm) -> str:
