@@ -29,6 +29,8 @@ def test_curves_by_epoch_beside_the_authors(tmp_path: Path) -> None:
     assert len(whole.get_xdata()) == 62 and whole.get_ydata()[-1] == 8.0
     assert under_way.get_color() == whole.get_color()  # twins
     assert (under_way.get_linestyle(), whole.get_linestyle()) == ("-", "--")
+    (dot,) = ten.collections
+    assert dot.get_offsets().tolist() == [[62.0, 8.0]]  # of the finished run alone
     assert not hundred.get_lines() and "not yet run" in hundred.get_title()
 
 

@@ -56,7 +56,7 @@ def _errors(experiment: Experiment, listed: Sequence[Line], curves: Mapping[str,
                 label="ours, not the whole experiment" if marked else "ours",
             )  # fmt: skip
     axes.set_yticks(range(len(shown)), names, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("test error %")
     axes.grid(alpha=0.3)
     once = {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -66,7 +66,10 @@ def _errors(experiment: Experiment, listed: Sequence[Line], curves: Mapping[str,
 
 
 def _curves(experiment: Experiment, found: Sequence[Found], curves: Mapping[str, Curve]) -> Any:
-    """Test error by epoch: solid 1-bit, dashed 32-bit; thin and grey the author's."""
+    """Test error by epoch: solid 1-bit, dashed 32-bit; thin and grey the author's; pale what does not count.
+
+    The dot at the end of a run is its finished network.
+    """
     from matplotlib.ticker import LogLocator
 
     shipped = [recipes.load(name) for name in dict.fromkeys(row.recipe for row in experiment.rows)]
@@ -81,14 +84,16 @@ def _curves(experiment: Experiment, found: Sequence[Found], curves: Mapping[str,
             text = f"author's {curve.program} code, {curve.network}, {KIND[curve.weights]}, cutout"
             epochs = range(1, len(curve.errors) + 1)
             axes.plot(epochs, curve.errors, STYLE[curve.weights], color=grey, linewidth=0.8, label=text)
-        ours = [f for f in found if panel in (f.recipe.data.name, f.recipe.network.weights)]
+        ours = [f for f in found if panel in (f.recipe.data.name, f.recipe.network.weights) and f.epochs()]
         for f in ours:
             done = f.epochs()
             text = f"{labels[f.recipe.name]}, seed {f.recipe.training.seed}" + (f" ({f.remark})" if f.remark else "")
-            axes.plot(
-                [line["epoch"] for line in done], [line["test_error"] for line in done],
-                STYLE[f.recipe.network.weights], color=colours[_twin(f.recipe.name)], linewidth=1.4, label=text,
-            )  # fmt: skip
+            colour, strength = colours[_twin(f.recipe.name)], 0.4 if f.remark else 1.0
+            x, y = [line["epoch"] for line in done], [line["test_error"] for line in done]
+            style = STYLE[f.recipe.network.weights]
+            axes.plot(x, y, style, color=colour, alpha=strength, linewidth=1.4, label=text)
+            if (final := f.error()) is not None:  # moments re-estimated: the curve itself ends elsewhere
+                axes.scatter(x[-1], final[0], 22, color=colour, alpha=strength, zorder=3)
         missing = "" if ours else ": ours not yet run"
         axes.set_title((panel if by_data else KIND[panel]) + missing, fontsize=9)
         axes.set_xlabel("epoch")
