@@ -84,6 +84,22 @@ def instructions(folder: Path, core: str, counter: Path, functions: Iterable[str
     lo = 0x80000000 if core == "riscv32" else 0
     out = elf.with_suffix(".counts")
     run(folder, core, f"-icount shift=6 -plugin {counter},out={out},lo={lo},hi={lo + (1 << 20)}")
+    ours = {
+        "obf_selftest",
+        "obf_reset",
+        "say",
+        "say_number",
+        "semihost",
+        "obf_measure_stack",
+        "leave",
+        "obf_start",
+        "fault",
+    }
+    return {name: count for name, count in by_function(elf, out, core).items() if name not in ours}
+
+
+def by_function(elf: Path, counted: Path, core: str) -> dict[str, int]:
+    """What the plugin wrote, summed over the functions of an ELF file."""
     listed = subprocess.run(
         [f"{CROSS.get(core, 'arm-none-eabi-')}nm", "-S", elf], capture_output=True, text=True, check=True
     )
@@ -95,20 +111,9 @@ def instructions(folder: Path, core: str, counter: Path, functions: Iterable[str
     symbols.sort()
     starts = np.array([s[0] for s in symbols])
     counts: dict[str, int] = {}
-    for line in out.read_text().splitlines():
+    for line in counted.read_text().splitlines():
         address, count = map(int, line.split())
         at = int(np.searchsorted(starts, address, "right")) - 1
         if at >= 0 and address < symbols[at][0] + symbols[at][1]:
             counts[symbols[at][2]] = counts.get(symbols[at][2], 0) + count
-    ours = {
-        "obf_selftest",
-        "obf_reset",
-        "say",
-        "say_number",
-        "semihost",
-        "measure_stack",
-        "leave",
-        "obf_start",
-        "fault",
-    }
-    return {name: count for name, count in counts.items() if name not in ours}
+    return counts
