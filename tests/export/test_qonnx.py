@@ -130,7 +130,7 @@ def test_names_and_texts_are_in_the_metadata(tmp_path: Path) -> None:
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter.export(left_or_right(), tmp_path / "a.onnx")
-    monkeypatch.setitem(sys.modules, "qonnx.core.modelwrapper", None)
+    monkeypatch.setitem(sys.modules, "qonnx.core.onnx_exec", None)
     with pytest.raises(OnebitError, match=r"qonnx.*pip install qonnx"):
         exporter.logits(tmp_path / "a.onnx", np.zeros((1, 8, 8, 1), np.uint8))
     monkeypatch.setitem(sys.modules, "onnx", None)

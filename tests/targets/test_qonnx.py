@@ -12,13 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from onebit.data import catalog
+from onebit.errors import OnebitError
 from onebit.export import qonnx as exporter
 from onebit.packed import file, reference
 from onebit.packed.file import Packed
 from onebit.packed.program import Conv, Norm, Program, Table
 from packed.test_golden import GOLDEN, pictures
 from support.forms import row_bits, with_head
-from support.models import wide
+from support.models import left_or_right, wide
 from support.onnx_graphs import packed
 from support.pages import python_blocks
 from support.small import digits
@@ -39,6 +40,16 @@ def test_qonnx_gives_the_logits_of_the_packed_model(tmp_path: Path) -> None:
     want = np.load(GOLDEN / "cifar10-20-1-logits.npy")[:16] * 2.0**-model.program.logits.fraction
     assert (got.argmax(1) == want.argmax(1)).all()
     assert np.abs(got - want).max() <= 1e-6 * np.abs(want).max()  # 1e-4 would do
+
+
+@pytest.mark.target("qonnx")
+def test_other_files_and_pictures_are_refused(tmp_path: Path) -> None:
+    needs("qonnx")
+    exporter.export(left_or_right(), tmp_path / "a.onnx")
+    (tmp_path / "b.onnx").write_bytes(b"no protobuf")
+    for name, side in (("a.onnx", 9), ("b.onnx", 8), ("c.onnx", 8)):
+        with pytest.raises(OnebitError, match=f"{name}: qonnx cannot run it"):
+            exporter.logits(tmp_path / name, np.zeros((1, side, side, 1), np.uint8))
 
 
 @pytest.mark.target("qonnx")
