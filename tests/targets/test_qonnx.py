@@ -16,7 +16,7 @@ from onebit.errors import OnebitError
 from onebit.export import qonnx as exporter
 from onebit.packed import file, reference
 from onebit.packed.file import Packed
-from onebit.packed.program import Conv, Norm, Program, Table
+from onebit.packed.program import Conv, Max, Norm, Operation, Program, Table
 from packed.test_golden import GOLDEN, pictures
 from support.forms import row_bits, with_head
 from support.models import left_or_right, wide
@@ -89,7 +89,7 @@ def test_hls4ml_simulates_a_small_trained_network(tmp_path: Path, monkeypatch: p
 
 
 def coloured(limit: int, zero: int, residual: bool = False) -> Program:
-    """Two convolutions of a colour picture, a third that is added to the first if `residual`, and weights for each position."""
+    """Two convolutions of a colour picture, a third that is added to the first if `residual`, max pooling, a linear layer."""
     rng = np.random.default_rng(0)
     lines = [(np.arange(256) - middle) * slope for middle, slope in ((120, 20.3137), (110, 15.1719), (130, 9.71357))]
 
@@ -100,9 +100,14 @@ def coloured(limit: int, zero: int, residual: bool = False) -> Program:
     def conv(source: int, inputs: int, shift: int, base: int = -1) -> Conv:
         return Conv(source, row_bits(rng, 4, 9 * inputs), (3, 3), shift, 1, (1, 1, 1, 1), base)
 
-    found = [Table(5, 6, np.round(lines).astype(np.int16)), conv(0, 3, 4), norm(1, 20 * limit), conv(2, 4, 0)]
+    found: list[Operation] = [
+        Table(5, 6, np.round(lines).astype(np.int16)),
+        conv(0, 3, 4),
+        norm(1, 20 * limit),
+        conv(2, 4, 0),
+    ]
     found += [norm(3, 6000), conv(4, 4, 1, base=1)] if residual else []
-    found.append(norm(len(found) - 1, 6000))
+    found += [norm(len(found) - 1, 6000), Max(len(found), (2, 2), 2)]
     return with_head(found, len(found) - 1, rng)
 
 

@@ -1,8 +1,9 @@
 """QONNX for FPGA tools: the packed program to the last bit, as quantisers between ordinary layers.
 
 Weights are BipolarQuant with scale 1, activations Quant of as many bits as they need, and so is the stream (16 bits,
-signed) where it is rounded or may saturate. Every tensor holds the whole numbers of docs/format.md, less the zero of its value. Rounding is
-that of the format: add a half, then the mode FLOOR. Executed in float32 the numbers stay exact below 2^24: in practice all.
+signed) where it is rounded or may saturate. Every tensor holds the whole numbers of docs/format.md, less the zero of its
+value. Rounding is that of the format: add a half, then the mode FLOOR. In float32 whole numbers are exact below 2^24: in
+practice all of them.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from onebit.patches import covered
 def export(packed: Packed, output: Path) -> None:
     """Write a QONNX file: "pixels" float32 [1, C, H, W] (raw, 0..255) in, "logits" float32 [1, classes] out.
 
-    Raises OnebitError where `onnx` is missing, the file cannot be written, or the weights, four bytes each in this format, would pass
-    what a file may have.
+    Raises OnebitError where `onnx` is missing, the file cannot be written, or the weights, four bytes each in this
+    format, would pass what a file may have.
     """
     count = sum(packed.program.weights(op) for _, op in packed.program.convolutions())
     if 4 * count > MAX_FILE:
@@ -40,8 +41,8 @@ def export(packed: Packed, output: Path) -> None:
 def logits(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """What qonnx computes from an export: logits float64 [N, classes] of pictures uint8 [N, H, W, C], one after the other.
 
-    Takes some tenths of a second a picture. Raises OnebitError where `qonnx` is missing, where the file is no such export, and
-    where the pictures do not fit.
+    Takes some tenths of a second a picture. Raises OnebitError where `qonnx` is missing, where the file is no such
+    export, and where the pictures do not fit.
     """
     execute = need("qonnx.core.onnx_exec", "qonnx onnxruntime").execute_onnx
     try:
