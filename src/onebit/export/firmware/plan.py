@@ -22,7 +22,10 @@ from onebit.packed.program import Program
 LONGEST = 6  # layers that run together; more save nothing in residual networks
 ALIGN = 8
 TRIES = 300  # orders in which to lay out buffers
-GENEROUS = 16  # windows of tables may raise the most memory in use by this part of it, in the fast schedule
+GENEROUS, SPARING = (
+    16,
+    50,
+)  # windows of tables may raise the most memory in use by one part in so many: fast, low memory
 LARGEST = 1 << 31
 KERNEL_FILES: dict[Family, tuple[str, ...]] = {
     "any": ("conv_any.c",),
@@ -250,7 +253,7 @@ class _Planner:
                 chain[new] = (old, gap)
             use.append(sum(high - low for low, high in self._segment_units(segment, kept)))
         low_memory = any(len(segment) > 1 for segment in segments)
-        windows, scratch = self._windows(segments, use, 0 if low_memory else GENEROUS)
+        windows, scratch = self._windows(segments, use, SPARING if low_memory else GENEROUS)
         units: dict[int, list[_Piece]] = {}
         for m in range(count):
             root, at = m, 0
@@ -276,7 +279,7 @@ class _Planner:
     def _windows(self, segments: tuple[range, ...], use: list[int], part: int) -> tuple[list[Window], list[int]]:
         """Of each layer the widest window of tables that hardly raises the most memory in use, and its scratch bytes."""
         most = max(n + self.least(segment) for n, segment in zip(use, segments, strict=True))
-        most += most // part if part else 0
+        most += most // part
         found = []
         for n, segment in zip(use, segments, strict=True):
             for k in segment:
