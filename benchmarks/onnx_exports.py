@@ -185,8 +185,8 @@ def load_rows(found: dict[str, Any]) -> list[str]:
 def time_rows(found: dict[str, Any]) -> list[str]:
     """Milliseconds a picture, and the ratio of the packed weights' time to that of plain ones."""
     rows = [
-        "| network, batch | engine | plain, ms | float, ms | float / plain | int8, ms |",
-        "|---|---|---|---|---|---|",
+        "| network, batch | engine | plain, ms | float, ms | float / plain | int8, ms | onebit, ms |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, network in found["networks"].items():
         for batch, times in network["time_ms"].items():
