@@ -50,7 +50,9 @@ def takes(family: Family, shape: ConvShape) -> bool:
         return True
     if family == "few":
         return shape.kernel == (3, 3) and shape.stride == 1 and shape.source[0] <= 3
-    return family == "nibble" and shape.kernel == (3, 3) and shape.stride in (1, 2) and shape.reads_activations
+    if shape.kernel != (3, 3) or not shape.reads_activations:
+        return False
+    return shape.zero == 0 if family == "helium" else shape.stride in (1, 2)
 
 
 def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
@@ -59,9 +61,12 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
         return bits.tobytes()
     if family == "few":  # one little-endian word an output; its bits are in the right order already
         return np.pad(bits, ((0, 0), (0, 4 - bits.shape[1]))).tobytes()
-    assert family == "nibble"
     channels, outputs = shape.source[0], len(bits)
     ones = np.unpackbits(bits, axis=1, count=shape.inputs, bitorder="little").reshape(outputs, 3, 3, channels)
+    if family == "helium":  # for each tap its channels, 16 by 16
+        rows = np.pad(ones, ((0, 0), (0, 0), (0, 0), (0, _vectors(shape) - channels)))
+        return np.packbits(rows.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
+    assert family == "nibble"
     padded = np.zeros((outputs, 3, 3, 4 * _groups(shape)), np.uint8)
     padded[..., :channels] = ones
     # [output, row, group, column, 4]: a group's three taps one behind the other, the lowest bit first
@@ -98,6 +103,17 @@ def windows(family: Family, shape: ConvShape, by_row: bool) -> list[Window]:
     return sorted(found, key=lambda window: scratch(family, shape, window))
 
 
+def tables(shape: ConvShape, window: Window, rows: int) -> int:
+    """How many tables a kernel with a window builds, called for `rows` rows at a time."""
+    height, quarter = shape.out[1], -(-shape.out[2] // 4)
+    places = ((window.columns - 1) * shape.stride + 3) * -(-quarter // window.columns)
+    if window.chunk:  # anew for each row
+        built = 3 * height
+    else:
+        built = sum((min(rows, height - y) - 1) * shape.stride + 3 for y in range(0, height, rows))
+    return built * places * _groups(shape)
+
+
 def scratch(family: Family, shape: ConvShape, window: Window) -> int:
     """Bytes of scratch memory, 8-byte aligned."""
     if family == "any":
@@ -105,6 +121,10 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
         return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
     if family == "few":
         return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
+    if family == "helium":  # three staged rows and their sums, the weights of two outputs as bytes
+        places = (-(-shape.out[2] // 3) * 3 - 1) * shape.stride + 3
+        sums = (shape.out[2] + 2) * -(-shape.out[0] // 4) * 4
+        return 3 * places * (4 + _vectors(shape)) + 4 * sums + 18 * _vectors(shape)
     assert family == "nibble"
     places = (window.columns - 1) * shape.stride + 3
     groups = 2 * window.chunk or _groups(shape)
@@ -114,3 +134,8 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
 def _groups(shape: ConvShape) -> int:
     """Of four input channels: an even number of them."""
     return -(-shape.source[0] // 8) * 2
+
+
+def _vectors(shape: ConvShape) -> int:
+    """Input channels, filled up to vectors of 16."""
+    return -(-shape.source[0] // 16) * 16
