@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,16 @@ def test_saturation_at_16_bits_is_written_where_it_can_show(multiplier: int, nee
     check(program, np.array([200, 10], np.uint8)[:, None, None, None].repeat(3, 1).repeat(3, 2), tmp_path)
     nodes = onnx.load(tmp_path / "model.onnx").graph.node
     assert sum(n.op_type == "Quant" for n in nodes) == 2 + 2 * needed  # pixels, activation
+
+
+def test_a_sum_saturates_as_the_stream_does(tmp_path: Path) -> None:
+    """Twice what 16 bits hold, in a batch-norm whose mean lets that show."""
+    table, conv, norm, logits = saturating(200).operations
+    assert isinstance(conv, Conv) and isinstance(norm, Norm) and isinstance(logits, Logits)
+    wide = replace(conv, padding=(1, 1, 1, 1))  # 9 positions
+    norm = replace(norm, source=2, mean=np.array([20_000], np.int16))
+    program = Program([table, wide, replace(wide, base=1), norm, replace(logits, source=3)])
+    check(program, np.array([200, 10, 130], np.uint8)[:, None, None, None].repeat(3, 1).repeat(3, 2), tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
