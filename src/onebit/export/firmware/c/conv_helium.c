@@ -94,9 +94,11 @@ static inline void dots(const job *j, const uint8_t *const rows[TAPS], int strid
     a1 = vmladavaq_u8(a1, A, one); \
     b1 = vmladavaq_u8(b1, B, one); \
     c1 = vmladavaq_u8(c1, C, one)
+    const int chunks = padded / STEP;
+    OBF_UNROLL
     for (int dy = 0; dy < TAPS; dy++) {
         const uint8_t *x = rows[dy];
-        for (int n = padded / STEP; n; n--, x += STEP, w += 2 * TAPS * STEP) {
+        for (int n = chunks; n; n--, x += STEP, w += 2 * TAPS * STEP) {
             const uint8_t *at = x;
             uint8x16_t one, p, q, r;
             if (stride == 1) { /* neighbours share what they read */
