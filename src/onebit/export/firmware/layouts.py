@@ -107,10 +107,8 @@ def tables(shape: ConvShape, window: Window, rows: int) -> int:
     """How many tables a kernel with a window builds, called for `rows` rows at a time."""
     height, quarter = shape.out[1], -(-shape.out[2] // 4)
     places = ((window.columns - 1) * shape.stride + 3) * -(-quarter // window.columns)
-    if window.chunk:  # anew for each row
-        built = 3 * height
-    else:
-        built = sum((min(rows, height - y) - 1) * shape.stride + 3 for y in range(0, height, rows))
+    at_once = 1 if window.chunk else rows  # of a part of the channels they are built anew for each row
+    built = sum((min(at_once, height - y) - 1) * shape.stride + 3 for y in range(0, height, at_once))
     return built * places * _groups(shape)
 
 

@@ -19,13 +19,12 @@ from onebit.export.firmware.layers import Layers, fuse
 from onebit.export.firmware.layouts import Family, Window
 from onebit.packed.program import Program
 
+MOST_ROWS = 4  # at a time of layers that run together
+MOST_GAP = 3  # rows by which a map may begin before the one that it is written over; costs memory at other times
 LONGEST = 6  # layers that run together; more save nothing in residual networks
 ALIGN = 8
 TRIES = 300  # orders in which to lay out buffers
-GENEROUS, SPARING = (
-    16,
-    50,
-)  # windows of tables may raise the most memory in use by one part in so many: fast, low memory
+GENEROUS, SPARING = 16, 32  # one part in so many, by which wider windows of tables may raise the memory: fast, low
 LARGEST = 1 << 31
 KERNEL_FILES: dict[Family, tuple[str, ...]] = {
     "any": ("conv_any.c",),
@@ -41,6 +40,7 @@ class Plan:
 
     Attributes:
         segments: layers that run together, in order; one alone runs whole.
+        together: how many rows at a time the layers of a segment make; one alone makes all.
         kernels: of each layer that is a convolution its kernel family and its window of tables.
         rows: of each map how many rows are kept.
         at: where each map begins, in bytes from the start of the arena.
@@ -50,6 +50,7 @@ class Plan:
 
     layers: Layers
     segments: tuple[range, ...]
+    together: tuple[int, ...]
     kernels: tuple[tuple[Family, Window] | None, ...]
     rows: tuple[int, ...]
     at: tuple[int, ...]
@@ -75,11 +76,17 @@ def plan(program: Program, families: Sequence[Family] = ("few", "nibble", "any")
 
     Raises OnebitError where a number is beyond what firmware stores of it.
     """
-    planner = _Planner(fuse(program), families)
-    found = planner.arrange(planner.partition(low_memory))
-    if found.arena >= LARGEST:
-        raise OnebitError(f"firmware would need {found.arena:,} bytes of memory; 2 GiB is the most that it addresses")
-    return found
+    layers = fuse(program)
+    found = []
+    for gaps in (0, MOST_GAP):
+        planner = _Planner(layers, families, gaps)
+        found.append(planner.arrange(planner.partition(False), GENEROUS))
+        if low_memory:
+            found.append(planner.arrange(planner.partition(True), SPARING))
+    best = min(found, key=lambda laid: laid.arena)
+    if best.arena >= LARGEST:
+        raise OnebitError(f"firmware would need {best.arena:,} bytes of memory; 2 GiB is the most that it addresses")
+    return best
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,9 @@ class _Piece:
 
 
 class _Planner:
-    def __init__(self, layers: Layers, families: Sequence[Family]) -> None:
+    def __init__(self, layers: Layers, families: Sequence[Family], gaps: int) -> None:
         self.layers = layers
+        self.gaps = gaps
         self.families = families
         count = len(layers.maps)
         self.born, self.dies = [0] * count, [0] * count
@@ -177,12 +185,23 @@ class _Planner:
 
     def _need(self, segment: range) -> int:
         """Bytes in use while a segment runs, with the narrowest windows."""
-        units = self._segment_units(segment, schedule.rows_kept(self.layers, segment))
-        return sum(high - low for low, high in units) + self.least(segment)
+        return self._in_use(segment, self._choices(segment)[0]) + self.least(segment)
 
-    def _segment_units(self, segment: range, kept: dict[int, int]) -> list[tuple[int, int]]:
-        """The extents of maps in use while a segment runs; those that share memory make one."""
-        over = self._overwrites(segment, kept)
+    def _choices(self, segment: range) -> range:
+        """How many rows at a time a segment may make."""
+        if len(segment) > 1:
+            return range(1, MOST_ROWS + 1)
+        rows = schedule.height(self.layers, segment[0])
+        return range(rows, rows + 1)
+
+    def _in_use(self, segment: range, rows: int) -> int:
+        """Bytes of maps in use while a segment runs."""
+        return sum(high - low for low, high in self._segment_units(segment, rows))
+
+    def _segment_units(self, segment: range, rows: int) -> list[tuple[int, int]]:
+        """The extents of maps in use while a segment runs, `rows` rows at a time; those that share memory make one."""
+        kept = schedule.rows_kept(self.layers, segment, rows)
+        over = self._overwrites(segment, rows, kept)
         extents = []
         shared = {new for new, _ in over.values()}
         for m in range(len(self.layers.maps)):
@@ -203,7 +222,7 @@ class _Planner:
     def _whole(self, m: int) -> int:
         return _aligned(self.layers.maps[m].height * self.layers.maps[m].row_bytes)
 
-    def _overwrites(self, segment: range, kept: dict[int, int]) -> dict[int, tuple[int, int]]:
+    def _overwrites(self, segment: range, rows: int, kept: dict[int, int]) -> dict[int, tuple[int, int]]:
         """Whole maps that die in a segment -> the whole map that is written over it, and how many bytes before it begins."""
         found: dict[int, tuple[int, int]] = {}
         new_maps = [self.layers.layers[k].out for k in segment]
@@ -218,7 +237,7 @@ class _Planner:
             for old in dying:
                 if old in found:
                     continue
-                gap = self._gap(segment, old, new)
+                gap = self._gap(segment, rows, old, new)
                 if gap is not None:
                     saved = min(self._whole(old), self._whole(new)) - gap
                     if saved > 0 and (best is None or saved > best[0]):
@@ -227,33 +246,33 @@ class _Planner:
                 found[best[1]] = (new, best[2])
         return found
 
-    def _gap(self, segment: range, old: int, new: int) -> int | None:
+    def _gap(self, segment: range, rows: int, old: int, new: int) -> int | None:
         row = self.layers.maps[new].row_bytes
-        for rows in range(4):
-            gap = rows * row
-            if gap % ALIGN == 0 and schedule.may_overwrite(self.layers, segment, old, new, gap):
+        for before in range(self.gaps + 1):
+            gap = before * row
+            if gap % ALIGN == 0 and schedule.may_overwrite(self.layers, segment, rows, old, new, gap):
                 return gap
         return None
 
     # -- where everything lies ---------------------------------------------------------------------------------------
 
-    def arrange(self, segments: tuple[range, ...]) -> Plan:
+    def arrange(self, segments: tuple[range, ...], part: int) -> Plan:
         count = len(self.layers.maps)
         of_layer = {k: s for s, segment in enumerate(segments) for k in segment}
         rows = [m.height for m in self.layers.maps]
+        together, windows = self._widest(segments, part)
+        scratch = [self.scratch(k, window) for k, window in enumerate(windows)]
         chain: dict[
             int, tuple[int, int]
-        ] = {}  # map -> the map that it overwrites, and how many bytes before that it begins
+        ] = {}  # map -> the map that it overwrites, how many bytes before that it begins
         use = []
-        for segment in segments:
-            kept = schedule.rows_kept(self.layers, segment)
+        for segment, at_once in zip(segments, together, strict=True):
+            kept = schedule.rows_kept(self.layers, segment, at_once)
             for m, n in kept.items():
                 rows[m] = n
-            for old, (new, gap) in self._overwrites(segment, kept).items():
+            for old, (new, gap) in self._overwrites(segment, at_once, kept).items():
                 chain[new] = (old, gap)
-            use.append(sum(high - low for low, high in self._segment_units(segment, kept)))
-        low_memory = any(len(segment) > 1 for segment in segments)
-        windows, scratch = self._windows(segments, use, SPARING if low_memory else GENEROUS)
+            use.append(self._in_use(segment, at_once))
         units: dict[int, list[_Piece]] = {}
         for m in range(count):
             root, at = m, 0
@@ -270,26 +289,40 @@ class _Planner:
         bound = max(n + _aligned(max(scratch[k] for k in s)) for n, s in zip(use, segments, strict=True))
         places, arena = _pack(list(units.values()), bound)
         return Plan(
-            self.layers, segments,
+            self.layers, segments, together,
             tuple(None if f is None else (f, w) for f, w in zip(self.family, windows, strict=True)), tuple(rows),
             tuple(places[m] for m in range(count)), tuple(places.get(~k, 0) for k in range(len(self.layers.layers))),
             tuple(scratch), arena, bound,
         )  # fmt: skip
 
-    def _windows(self, segments: tuple[range, ...], use: list[int], part: int) -> tuple[list[Window], list[int]]:
-        """Of each layer the widest window of tables that hardly raises the most memory in use, and its scratch bytes."""
-        most = max(n + self.least(segment) for n, segment in zip(use, segments, strict=True))
+    def _widest(self, segments: tuple[range, ...], part: int) -> tuple[tuple[int, ...], list[Window]]:
+        """Rows at a time of each segment and windows of tables of each layer, for the least work in little memory."""
+        most = max(self._need(segment) for segment in segments)
         most += most // part
-        found = []
-        for n, segment in zip(use, segments, strict=True):
-            for k in segment:
+        together, windows = [], []
+        for segment in segments:
+            choices = []
+            for rows in self._choices(segment):
+                left = most - self._in_use(segment, rows)
+                if left < self.least(segment):
+                    break
                 fitting = [
-                    window
-                    for window in self.windows(k, len(segment) > 1)
-                    if n + _aligned(self.scratch(k, window)) <= most
+                    [w for w in self.windows(k, len(segment) > 1) if _aligned(self.scratch(k, w)) <= left][-1]
+                    for k in segment
                 ]
-                found.append(fitting[-1])
-        return found, [self.scratch(k, window) for k, window in enumerate(found)]
+                tables = sum(self._tables(k, rows, window) for k, window in zip(segment, fitting, strict=True))
+                choices.append((tables, rows, fitting))
+            _, rows, fitting = min(choices, key=lambda choice: choice[:2])
+            together.append(rows)
+            windows += fitting
+        return tuple(together), windows
+
+    def _tables(self, k: int, rows: int, window: Window) -> int:
+        """How many tables a layer builds, as a measure of the work that depends on rows and window."""
+        if not window.columns:
+            return 0
+        shape = self.layers.conv_shape(self.layers.layers[k])
+        return layouts.tables(shape, window, rows)
 
 
 def _aligned(size: int) -> int:
@@ -363,8 +396,8 @@ def prove(plan: Plan) -> None:
 
     for y in range(layers.maps[0].height):
         write(0, y)
-    for segment in plan.segments:
-        for step in schedule.calls(layers, segment):
+    for segment, together in zip(plan.segments, plan.together, strict=True):
+        for step in schedule.calls(layers, segment, together):
             layer, size = layers.layers[step.layer], plan.scratch[step.layer]
             source = range(step.source_first, step.source_end)
             if size:

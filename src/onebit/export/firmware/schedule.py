@@ -1,7 +1,7 @@
 """In what order rows are computed, and what that allows: how few rows of a map are kept, which maps may share memory.
 
-Layers run one after the other, each whole, or some successive ones together, row by row: then the last of them makes its
-next row, and before that the others make what rows it lacks, no more. The runtime (core/firmware/run.c) goes by the same
+Layers run one after the other, each whole, or some successive ones together, some rows at a time: then the last of them
+makes its next rows, and before that the others make what rows it lacks, no more. The runtime (c/run.c) goes by the same
 rule, so that what is found here by running it without numbers holds there.
 """
 
@@ -24,32 +24,33 @@ class Step:
     source_end: int
 
 
-def steps(layers: Layers, segment: range) -> Iterator[Step]:
-    """The calls of the layers of a segment, in order."""
-    if len(segment) == 1:
-        yield _step(layers, segment[0], 0, _rows(layers, segment[0]))
-        return
+def steps(layers: Layers, segment: range, rows: int) -> Iterator[Step]:
+    """The calls of the layers of a segment, in order, with up to `rows` rows in each."""
     done = dict.fromkeys(segment, 0)
-    maker = {layers.layers[k].out: k for k in segment}
-    k = segment[-1]
+    maker = {out: k for k in segment if (out := layers.layers[k].out) is not None}
+    last = segment[-1]
+    k, goal = last, height(layers, last)  # of layer k rows before `goal` are wanted now
     while k >= segment[0]:
         layer, y = layers.layers[k], done[k]
-        _, need = layer.rows_needed(y, layers.maps[layer.source].height)
-        if y == _rows(layers, k):
+        if y == height(layers, k):  # then what nobody wants of those before, if anything
             k -= 1
-        elif layer.source in maker and done[maker[layer.source]] < need:
-            k = maker[layer.source]
-        elif layer.base in maker and done[maker[layer.base]] <= y:
-            k = maker[layer.base]
+            goal = height(layers, k)
+            continue
+        end = min(y + rows, goal)
+        _, need = layer.rows_needed(end - 1, layers.maps[layer.source].height)
+        for map_, wanted in ((layer.source, need), (layer.base, end)):
+            if map_ in maker and done[maker[map_]] < wanted:
+                k, goal = maker[map_], wanted
+                break
         else:
-            yield _step(layers, k, y, y + 1)
-            done[k] += 1
-            k = segment[-1]
+            yield _step(layers, k, y, end)
+            done[k] = end
+            k, goal = last, height(layers, last)
 
 
-def calls(layers: Layers, segment: range) -> Iterator[Step]:
+def calls(layers: Layers, segment: range, rows: int) -> Iterator[Step]:
     """`steps`, with those split by rows whose functions read and write row by row; a convolution's may go by columns."""
-    for step in steps(layers, segment):
+    for step in steps(layers, segment, rows):
         if layers.layers[step.layer].kind == "conv" or layers.layers[step.layer].out is None:
             yield step
         else:
@@ -61,7 +62,7 @@ def streams(layers: Layers, segment: range) -> bool:
     return len(segment) == 1 or all(layers.layers[k].kind != "logits" for k in segment)
 
 
-def rows_kept(layers: Layers, segment: range) -> dict[int, int]:
+def rows_kept(layers: Layers, segment: range, rows: int) -> dict[int, int]:
     """Of every map that is made and used up within the segment, how many rows must be kept."""
     if len(segment) == 1:
         return {}
@@ -69,7 +70,7 @@ def rows_kept(layers: Layers, segment: range) -> dict[int, int]:
     inside = made_here & _only_read_in(layers, segment)
     made = dict.fromkeys(inside, 0)
     kept = dict.fromkeys(inside, 1)
-    order = list(steps(layers, segment))
+    order = list(steps(layers, segment, rows))
     # The oldest row of a map that some later step reads, step by step, from behind.
     oldest: list[dict[int, int]] = [{}] * (len(order) + 1)
     for i in range(len(order) - 1, -1, -1):
@@ -88,14 +89,14 @@ def rows_kept(layers: Layers, segment: range) -> dict[int, int]:
     return {m: min(n, layers.maps[m].height) for m, n in kept.items()}
 
 
-def may_overwrite(layers: Layers, segment: range, old: int, new: int, gap: int) -> bool:
+def may_overwrite(layers: Layers, segment: range, rows: int, old: int, new: int, gap: int) -> bool:
     """May whole map `new`, made in the segment, begin `gap` bytes before whole map `old`, which nothing reads afterwards?
 
     A step that overwrites bytes must not read them, nor may a later one; but a base may be overwritten by its own sum.
     """
     one, other = layers.maps[old], layers.maps[new]
     overwritten = 0  # bytes of `old` from its start that are gone: a map is written from its first row to its last
-    for step in calls(layers, segment):
+    for step in calls(layers, segment, rows):
         layer = layers.layers[step.layer]
         gone = max(overwritten, step.end * other.row_bytes - gap) if layer.out == new else overwritten
         in_place = layer.base == old and layer.source != old and layer.out == new and gap == 0 and other.type == "i16"
@@ -118,7 +119,8 @@ def _only_read_in(layers: Layers, segment: range) -> set[int]:
     return {m for m in range(len(layers.maps)) if m not in outside}
 
 
-def _rows(layers: Layers, k: int) -> int:
+def height(layers: Layers, k: int) -> int:
+    """Rows that a layer makes."""
     out = layers.layers[k].out
     return 1 if out is None else layers.maps[out].height
 

@@ -77,6 +77,7 @@ typedef struct obf_layer obf_layer;
 typedef void obf_function(const obf_network *network, const obf_layer *layer, uint8_t *arena, int first, int end);
 
 enum { OBF_NONE = 0xffff }; /* no map */
+enum { OBF_WHOLE = 0xff };  /* all rows */
 
 struct obf_layer {
     obf_function *run;
@@ -86,14 +87,13 @@ struct obf_layer {
     uint32_t scratch;      /* bytes from the start of the arena */
     uint16_t source, out, base;
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
-    uint8_t table, zero, columns, chunk;
+    uint8_t zero, columns, chunk;
+    uint8_t rows; /* at a time, of a layer and those before that run together with it; 0: it runs with the next */
 };
 
 struct obf_network {
     const obf_place *maps;      /* the first holds the picture */
-    const obf_layer *layers;
-    const uint16_t *segments;   /* the layers behind the last of each segment */
-    uint16_t segment_count;
+    const obf_layer *layers;    /* the last is the classifier */
     const int16_t *table;       /* 256 numbers a channel of the picture */
     const int32_t *logits;      /* gain and offset of each class */
     uint16_t classes;

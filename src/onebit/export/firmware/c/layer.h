@@ -20,7 +20,7 @@ typedef struct obf_view {
 static inline obf_view obf_open_source(const obf_network *network, const obf_layer *layer, uint8_t *arena) {
     obf_view v;
     v.map = obf_open(network, layer->source, arena);
-    v.table = layer->table ? network->table : 0;
+    v.table = v.map.type == OBF_PIXELS ? network->table : 0;
     v.norm = layer->read;
     return v;
 }

@@ -11,7 +11,7 @@ void obf_layer_conv(const obf_network *network, const obf_layer *layer, uint8_t 
         conv.base = (const int16_t *)(const void *)(arena + network->maps[layer->base].at);
         conv.base_rows = network->maps[layer->base].rows;
     }
-    conv.table = layer->table ? network->table : 0;
+    conv.table = conv.source.type == OBF_PIXELS ? network->table : 0;
     conv.read = layer->read;
     conv.write = layer->write;
     conv.weights = layer->weights;
