@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from onebit.export import firmware
 from onebit.export.firmware.generate import Source
-from onebit.export.firmware.plan import Plan, plan, prove
+from onebit.export.firmware.plan import Plan, plan
+from onebit.export.firmware.proof import prove
 from onebit.packed import file
 from support import ccore
 

@@ -144,11 +144,46 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
 
 
-@pytest.mark.parametrize("name", ["", "9net", "a-b", "Net", "x" * 32, "onebit", "a b", 'a"'])
+@pytest.mark.parametrize("name", ["", "9net", "a-b", "Net", "x" * 32, "a b", 'a"'])
 def test_names_that_c_cannot_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(OnebitError, match="is no name for C code"):
         firmware.export(left_or_right(), tmp_path / "out", name=name)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["string", "stdint", "firmware", "run", "layer", "selftest_data", "host"])
+def test_names_that_would_hide_other_files(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OnebitError, match=f"name '{name}': is the name of another C file"):
+        firmware.export(left_or_right(), tmp_path / "out", name=name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(CC is None or shutil.which("c++") is None, reason="needs a C and a C++ compiler")
+def test_a_program_in_cpp_calls_it(tmp_path: Path) -> None:
+    """As in the page: an arena, a picture, the class."""
+    firmware.export(left_or_right(), tmp_path / "out", name="sides")
+    use = """#include <cstdio>
+    #include <cstring>
+    #include "sides.h"
+    static uint64_t arena[SIDES_ARENA / 8];
+    int main() {
+        uint8_t pixels[SIDES_PICTURE];
+        int32_t logits[SIDES_CLASSES];
+        for (int i = 0; i < SIDES_PICTURE; i++)
+            pixels[i] = i % SIDES_WIDTH < SIDES_WIDTH / 2 ? 0 : 255;
+        std::memcpy(sides_picture(arena), pixels, SIDES_PICTURE);
+        std::puts(sides_classes[sides_run(arena, logits)]);
+    }"""
+    (tmp_path / "use.cpp").write_text(use, encoding="utf-8")
+    sources = ["sides.c", *sorted(f"onebit/{path.name}" for path in (tmp_path / "out" / "onebit").glob("*.c"))]
+    flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Iout", "-Iout/onebit"]
+    subprocess.run(["cc", "-std=c99", *flags, "-c", *(f"out/{s}" for s in sources)], cwd=tmp_path, check=True)
+    objects = [path.name for path in tmp_path.glob("*.o")]
+    subprocess.run(["c++", *flags, "-o", "use", "use.cpp", *objects], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "use"], capture_output=True, text=True, check=True).stdout
+    right = np.tile(np.array([0] * 4 + [255] * 4, np.uint8), (8, 1))[None, :, :, None]
+    packed = left_or_right()
+    assert said.strip() == packed.classes[int(reference.run(packed.program, right)[0].argmax())]
 
 
 @needs_cc

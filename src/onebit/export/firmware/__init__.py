@@ -18,7 +18,8 @@ from onebit.errors import OnebitError, reason
 from onebit.export.firmware import readme
 from onebit.export.firmware.footprint import CORES, Footprint, families, footprint
 from onebit.export.firmware.generate import Source, check_name
-from onebit.export.firmware.plan import plan, prove
+from onebit.export.firmware.plan import plan
+from onebit.export.firmware.proof import prove
 from onebit.export.folders import whole
 from onebit.packed import file, reference
 from onebit.packed.file import Packed

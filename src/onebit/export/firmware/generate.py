@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from onebit.packed.program import Average, Conv, Logits, Norm, Table
 
 TYPES = {"pixels": "OBF_PIXELS", "u8": "OBF_U8", "i16": "OBF_I16"}
 WIDTH = 120
-RESERVED = ("onebit", "selftest", "host", "obf")
+# Files of the folder, and headers that a file NAME.h beside them would hide from compilers.
+FILES = {path.stem for path in (Path(__file__).parent / "c").glob("*.[ch]")} | {"selftest_data", "onebit", "obf"}
+HEADERS = """arm_acle arm_mve assert complex ctype errno features fenv float inttypes iso646 limits locale math setjmp signal stdalign
+stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype"""
 
 
 def check_name(name: str) -> str:
@@ -28,11 +32,12 @@ def check_name(name: str) -> str:
     >>> check_name("digits")
     'digits'
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name in RESERVED:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name):
         raise OnebitError(
-            f"name {name!r}: is no name for C code; take small letters, digits and _, a letter first, at most 31, "
-            f"and none of {', '.join(RESERVED)}"
+            f"name {name!r}: is no name for C code; take small letters, digits and _, a letter first, at most 31"
         )
+    if name in FILES or name in HEADERS.split():
+        raise OnebitError(f"name {name!r}: is the name of another C file or header; take another, such as my_{name}")
     return name
 
 
@@ -66,6 +71,10 @@ class Source:
 
 #include "firmware.h"
 
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
 #define {upper}_HEIGHT {height}
 #define {upper}_WIDTH {width}
 #define {upper}_CHANNELS {channels}
@@ -84,6 +93,9 @@ uint8_t *{name}_picture(void *arena);
 /* The class of the picture in the arena: the number of the largest logit. Fills logits[{upper}_CLASSES]. */
 int {name}_run(void *arena, int32_t *logits);
 
+#ifdef __cplusplus
+}}
+#endif
 #endif
 """
 

@@ -3,7 +3,7 @@
 Two schedules. The fast one runs layer after layer. The low-memory one runs some successive layers together, row by row,
 where that lowers the most memory in use at any time; their kernels build their tables anew for each row, which takes time.
 In both, maps share memory wherever their lifetimes allow, sums are added in place, and a map may be written over the one
-that it is made of where each row is read before it is overwritten. `prove` runs the plan with every byte labelled.
+that it is made of where each row is read before it is overwritten. `proof.prove` runs the plan with every byte labelled.
 """
 
 from __future__ import annotations
@@ -370,44 +370,3 @@ def _lowest(unit: list[_Piece], placed: list[_Piece]) -> int:
         if all(p.at + shift >= q.at + q.size or q.at >= p.at + shift + p.size for p, q in taken):
             return shift
     raise AssertionError("above everything there is room")
-
-
-def prove(plan: Plan) -> None:
-    """Run a plan with every byte of the arena labelled by what was written there last.
-
-    Raises AssertionError where a row that is read is not, whole, the row that its layer has made, where a kernel's scratch
-    memory lies over a map that is still needed, and where anything lies outside the arena.
-    """
-    layers = plan.layers
-    marks: list[tuple[int, int] | None] = [None] * plan.arena
-
-    def span(m: int, y: int) -> slice:
-        row = layers.maps[m].row_bytes
-        first = plan.at[m] + y % plan.rows[m] * row
-        assert plan.at[m] % ALIGN == 0 and first >= 0 and first + row <= plan.arena, f"map {m} lies outside the arena"
-        return slice(first, first + row)
-
-    def write(m: int, y: int) -> None:
-        marks[span(m, y)] = [(m, y)] * layers.maps[m].row_bytes
-
-    def check(m: int, rows: range) -> None:
-        for y in rows:
-            assert all(mark == (m, y) for mark in marks[span(m, y)]), f"row {y} of map {m} is gone"
-
-    for y in range(layers.maps[0].height):
-        write(0, y)
-    for segment, together in zip(plan.segments, plan.together, strict=True):
-        for step in schedule.calls(layers, segment, together):
-            layer, size = layers.layers[step.layer], plan.scratch[step.layer]
-            source = range(step.source_first, step.source_end)
-            if size:
-                first = plan.scratch_at[step.layer]
-                assert first % ALIGN == 0 and first + size <= plan.arena, "scratch lies outside the arena"
-                marks[first : first + size] = [None] * size
-            check(layer.source, source)
-            if layer.base is not None:
-                check(layer.base, range(step.first, step.end))
-            if layer.out is not None:
-                for y in range(step.first, step.end):
-                    write(layer.out, y)
-            check(layer.source, source)  # kernels may read it until they write the last number

@@ -11,6 +11,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Types of the numbers of a map. */
 enum { OBF_PIXELS, OBF_U8, OBF_I16 };
 
@@ -110,5 +114,9 @@ obf_function obf_layer_conv, obf_layer_average, obf_layer_max, obf_layer_copy;
 void obf_logits(const obf_network *network, const obf_layer *layer, uint8_t *arena, int32_t *logits);
 
 enum { OBF_TOGETHER = 6 }; /* layers that may run together, row by row */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
