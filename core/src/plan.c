@@ -163,6 +163,11 @@ static int32_t count_banks(const ob_operation *op, const ob_table_layer *l, int3
 int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kernels *kernels, ob_table_layer *layer) {
     const span s = span_of(source);
     const int flat = taps(op->width, 0, op->stride) > 3;
+#ifdef OB_SMALL /* less code: one strip, rows of up to 32 lanes, 4 bits three entries at a time */
+    const int32_t least = kernels->strip, widest = 32, bits = s.nibble && !flat ? 5 : OB_TABLE_BITS;
+#else
+    const int32_t least = 16, widest = 64, bits = OB_TABLE_BITS;
+#endif
     double best = 0;
     if ((uint64_t)op->row_bytes * 8 * (uint64_t)(op->value.channels + 2) > UINT32_MAX) return 0;
     /* Halves of a word would overflow into each other where a plane's sums pass 2^24. */
@@ -176,8 +181,8 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     const int64_t fan_in = (int64_t)source->channels * op->height * op->width; /* S and twice the bias: 3 * 2^8 or 2^16 each */
     l.halved = op->shift > 0 && fan_in * (s.planes == 2 ? 3 << 16 : 3 << 8) < INT32_MAX;
     l.shift = op->shift, l.has_base = op->base >= 0;
-    for (l.pitch = 8; l.pitch <= 64; l.pitch *= 2)
-        for (l.strip = 16; l.strip <= kernels->strip; l.strip *= 2) {
+    for (l.pitch = 8; l.pitch <= widest; l.pitch *= 2)
+        for (l.strip = least; l.strip <= kernels->strip; l.strip *= 2) {
             if (l.strip < kernels->lanes || l.strip < l.pitch || (l.strip < kernels->strip && l.pitch != 8)) continue;
             if (l.out_width > 64 && l.pitch < 32) continue;
             if (s.nibble && !flat && l.strip < kernels->strip) continue;
@@ -185,7 +190,7 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
             l.tile_rows = (l.out_height + l.rows - 1) / l.rows;
             l.columns = make_columns(op, &l, flat, NULL);
             if (!l.columns) continue;
-            for (l.bits = 1; l.bits <= OB_TABLE_BITS; l.bits++)
+            for (l.bits = 1; l.bits <= bits; l.bits++)
                 for (int32_t groups = 1; groups <= (l.nibble ? OB_NIBBLE_GROUPS : OB_TABLE_GROUPS); groups++) {
                     if (!fits(op, &l, flat, kernels, s, groups)) continue;
                     if (!layer) return 1;

@@ -15,6 +15,7 @@ static void conv(const ob_table_job *job) {
         conv_bytes(job);
 }
 
+#ifndef OB_SMALL
 OB_CALL void probe(const uint8_t *table, const uint16_t *offsets, int32_t count, int nibbles, uint8_t *to) {
     enum { V = (OB_LANES == 4 ? 32 : 64) / OB_LANES, HALF = V > 1 ? V / 2 : 1 };
     for (int32_t i = 0; i < count; i++, offsets += 12) {
@@ -28,6 +29,7 @@ OB_CALL void probe(const uint8_t *table, const uint16_t *offsets, int32_t count,
         }
     }
 }
+#endif
 
 const ob_table_kernels OB_KERNELS = {
     .name = OB_NAME,
@@ -37,5 +39,7 @@ const ob_table_kernels OB_KERNELS = {
     .norm = norm,
     .average = average,
     .totals = totals,
+#ifndef OB_SMALL
     .probe = probe,
+#endif
 };

@@ -105,11 +105,15 @@ OB_INLINE void average_second(const ob_operation *op, const average_row *a, cons
 static void average_second_row(const ob_operation *op, const average_row *a, const ob_map *x, size_t at, int32_t rows,
                                halves *h, int16_t *to, int32_t count) {
     const int32_t words = (x->width + 1) / 2;
+#ifdef OB_SMALL
+    average_second(op, a, x, at, rows, h, to, words, count, 3);
+#else
     if (op->width == 3 && words == 16 && count == 16) average_second(op, a, x, at, rows, h, to, 16, 16, 3);
     else if (op->width == 3 && words == 8 && count == 8) average_second(op, a, x, at, rows, h, to, 8, 8, 3);
     else if (op->width == 3) average_second(op, a, x, at, rows, h, to, words, count, 3);
     else if (op->width == 2) average_second(op, a, x, at, rows, h, to, words, count, 2);
     else average_second(op, a, x, at, rows, h, to, words, count, 1);
+#endif
 }
 
 /* A channel that is appended: it holds the zero. */
@@ -126,7 +130,11 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
                    int32_t to) {
     average_row a;
     halves h;
+#ifdef OB_SMALL
+    const int second = x->type == OB_I16 && op->stride == 2 && op->width == 3;
+#else
     const int second = x->type == OB_I16 && op->stride == 2 && op->width <= 3;
+#endif
     const int32_t behind = (y->width - 1) * op->stride + op->width - op->left - x->width; /* columns of padding */
     if (y->width > MOST_COLUMNS || op->left + x->width + (behind > 0 ? behind : 0) > MOST_COLUMNS + 256) return 0;
     for (int32_t j = 0; j < op->left; j++) a.sums[j] = 0;
@@ -145,9 +153,12 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
                 continue;
             }
             add_rows(a.sums + op->left, x, (size_t)c * x->plane + (size_t)first * (size_t)x->pitch, end - first);
+#ifndef OB_SMALL
             if (op->width == 3 && op->stride == 2) average_columns(&a, y, at, 3, 2);
             else if (op->width == 2 && op->stride == 2) average_columns(&a, y, at, 2, 2);
-            else average_columns(&a, y, at, op->width, op->stride);
+            else
+#endif
+            average_columns(&a, y, at, op->width, op->stride);
         }
     }
     return 1;

@@ -103,17 +103,17 @@ static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
             else gather_nibbles(t, c, channel + j, skip, lanes, x + j * lanes);
         switch (lanes / (2 * LANES)) {
         case 2: fill_nibbles(2, table, c->entry, members, x); break;
-#if OB_LANES <= 16
+#if OB_LANES <= 16 && !defined(OB_SMALL)
         case 3: fill_nibbles(3, table, c->entry, members, x); break;
         case 4: fill_nibbles(4, table, c->entry, members, x); break;
 #endif
-#if OB_LANES <= 8
+#if OB_LANES <= 8 && !defined(OB_SMALL)
         case 5: fill_nibbles(5, table, c->entry, members, x); break;
         case 6: fill_nibbles(6, table, c->entry, members, x); break;
         case 8: fill_nibbles(8, table, c->entry, members, x); break;
 #endif
-        default:
-            for (int32_t u = 0; u < lanes; u += 2 * LANES) /* a vector at a time */
+        default: /* a vector at a time */
+            for (int32_t u = 0; u < lanes; u += 2 * LANES)
                 fill_strided(table + u, c->entry, members, x + u, lanes);
             break;
         }
@@ -165,12 +165,36 @@ OB_INLINE void add_up_some_nibbles(const int V, int K, const uint8_t *table, con
     OB_UNROLL for (int e = 0; e < V; e++) evens[e] = v_even_of_pairs(even[e], odd[e]), odds[e] = odd[e];
 }
 
+#ifdef OB_SMALL
+/* The same as loops for any number of entries, M of them at a time in lanes of 8 bits. */
+OB_INLINE void add_up_nibbles_loop(const int V, int K, const int M, const int turn, const uint8_t *table,
+                                   const uint16_t *offset, v16 *evens, v16 *odds) {
+    v16 even[PAIRS], odd[PAIRS];
+    const int rows = turn ? 3 : 1, count = turn ? K / 3 : K;
+    OB_UNROLL for (int e = 0; e < V; e++) even[e] = v_zero(), odd[e] = v_zero();
+    OB_UNROLL for (int dy = 0; dy < rows; dy++)
+        for (int k = 0; k < count; k += M) {
+            v16 a[PAIRS];
+            OB_UNROLL for (int j = 0; j < M; j++) {
+                const uint8_t *q = table + (k + j < count ? offset[j] : turn * dy * LANES * 2); /* entry 0 is 0 */
+                OB_UNROLL for (int e = 0; e < V; e++) {
+                    const v16 x = v_load(q + e * LANES * 2 + (turn ? turned(V, turn, dy, e) : 0));
+                    a[e] = j ? v_add8(a[e], x) : x;
+                }
+            }
+            OB_UNROLL for (int e = 0; e < V; e++) v_gather_pairs(&even[e], &odd[e], a[e]);
+            offset += count - k < M ? count - k : M;
+        }
+    OB_UNROLL for (int e = 0; e < V; e++) evens[e] = v_even_of_pairs(even[e], odd[e]), odds[e] = odd[e];
+}
+#endif
+
 OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *s, int32_t banks) {
     const ob_table_layer *l = t->layer;
     const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
     const v16 *sums = (const v16 *)t->sums + (size_t)(n + l->extra) * 2 * (size_t)V;
     v16 x[VECTORS];
-    OB_UNROLL for (int e = 0; e < V; e++) {
+    OB_UNROLL_LARGE for (int e = 0; e < V; e++) {
         v16 half[2]; /* even columns, odd columns */
         OB_UNROLL for (int h = 0; h < 2; h++) {
             v32 a = v_even(s[2 * e + h]), b = v_odd(s[2 * e + h]);
@@ -188,6 +212,7 @@ OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *
 /* Outputs [from, to) of a chunk, counted with the extra one. `begin`: the first chunk of its bank; `finish`: the last. */
 OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M, const int turn, const tile *t, const ob_chunk *c,
                               int32_t from, int32_t to, int begin, int finish) {
+    (void)K; /* loops need not */
     const ob_table_layer *l = t->layer;
     const int32_t columns = 1 + (c->sections >> 1 & 1) + (c->sections >> 2 & 1), sums = c->sums;
     const uint16_t *offset = l->offsets + c->offsets + (size_t)from * (size_t)(columns * sums);
@@ -198,8 +223,12 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
         for (int section = 0; section < 3; section++) {
             v16 even[PAIRS], odd[PAIRS];
             if (!(c->sections >> section & 1)) continue;
+#ifdef OB_SMALL
+            add_up_nibbles_loop(V, sums, M, turn, t->tables, offset, even, odd);
+#else
             if (K) add_up_nibbles(V, K, M, turn, t->tables, offset, even, odd);
             else add_up_some_nibbles(V, sums, t->tables, offset, even, odd);
+#endif
             offset += sums;
             if (section == 0) {
                 OB_UNROLL for (int e = 0; e < V; e++) s[2 * e] = even[e], s[2 * e + 1] = odd[e];
@@ -234,6 +263,13 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
 OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
                             int begin, int finish) {
     const int most = OB_MOST_ENTRIES(t->layer->bits), turn = P == OB_RING_PITCH && V * OB_LANES == P ? P / (2 * OB_LANES) : 0;
+#ifdef OB_SMALL
+    (void)most;
+    if (turn && t->turn)
+        nibble_outputs(V, P, 0, 3, turn, t, c, from, to, begin, finish);
+    else
+        nibble_outputs(V, P, 0, 3, 0, t, c, from, to, begin, finish);
+#else
 #define OB_ENTRIES(K, M) \
     if (c->sums == K && most == M) { \
         if (turn && t->turn) \
@@ -244,6 +280,7 @@ OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_ch
     }
     OB_NIBBLE_ENTRIES(OB_ENTRIES)
     nibble_outputs(V, P, 0, 0, 0, t, c, from, to, begin, finish);
+#endif
 }
 
 /* S of all banks. */
@@ -307,7 +344,11 @@ OB_FINISH_NIBBLES(64)
 OB_NIBBLES(64, 8)
 OB_NIBBLES(64, 16)
 OB_NIBBLES(64, 32)
+#ifdef OB_SMALL
+#define nibbles_64_64 nibbles_64_32 /* never planned */
+#else
 OB_NIBBLES(64, 64)
+#endif
 #endif
 
 static void conv_nibbles(const ob_table_job *job) {

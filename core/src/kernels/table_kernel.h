@@ -28,6 +28,26 @@ OB_INLINE void fill_known(const int vectors, uint8_t *table, ptrdiff_t entry, in
     }
 }
 
+#ifdef OB_SMALL
+/* The same in columns of so many vectors, for any number of them: entries are `entry` bytes apart. */
+OB_INLINE void fill_column(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const int16_t *x, int32_t lanes) {
+    OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
+    for (int32_t j = 0; j < members; j++, x += lanes) {
+        v16 add[VECTORS];
+        uint8_t *to = table + (entry << j), *const end = to + (entry << j);
+        const uint8_t *from = table;
+        OB_UNROLL for (int u = 0; u < vectors; u++) add[u] = v_load(x + u * LANES);
+        for (; to < end; to += entry, from += entry)
+            OB_UNROLL for (int u = 0; u < vectors; u++) v_store(to + u * LANES * 2, v_add(v_load(from + u * LANES * 2), add[u]));
+    }
+}
+
+OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x) {
+    int32_t i = 0;
+    for (; i + 8 * LANES <= lanes; i += 8 * LANES) fill_column(8, table + i * 2, entry, members, x + i, lanes);
+    for (; i < lanes; i += LANES) fill_column(1, table + i * 2, entry, members, x + i, lanes);
+}
+#else
 OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x) {
     switch (lanes) { /* 3 x 3: rows of 32 lanes in a ring and not, of 16, of 8 */
     case 64: fill_known(64 / LANES, table, entry, members, x); return;
@@ -39,6 +59,7 @@ OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_
     default: fill_table(0, table, entry, lanes / LANES, members, x, 0); return;
     }
 }
+#endif
 
 static void fill_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
@@ -94,10 +115,27 @@ OB_INLINE void add_up(const int V, const int any, const int K, const int known, 
     }
     OB_UNROLL for (int e = 0; e < V; e++) sums[e] = a[e];
 }
+#ifdef OB_SMALL
+/* The same as loops, for any K: less code by far, and what compiles it again (a browser) keeps all sums in registers. */
+OB_INLINE void add_up_loop(const int V, int K, const int turn, const uint8_t *table, const uint16_t *offset, v16 *sums) {
+    v16 a[VECTORS];
+    const int rows = turn ? 3 : 1, count = turn ? K / 3 : K;
+    OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_zero();
+    OB_UNROLL for (int dy = 0; dy < rows; dy++)
+        for (const uint16_t *end = offset + count; offset < end; offset++) {
+            const uint8_t *q = table + *offset;
+            OB_UNROLL for (int e = 0; e < V; e++)
+                a[e] = v_add(a[e], v_load(q + e * LANES * 2 + (turn ? turned(V, turn, dy, e) : 0)));
+        }
+    OB_UNROLL for (int e = 0; e < V; e++) sums[e] = a[e];
+}
+#define add_up(V, any, K, known, turn, table, offset, sums) add_up_loop(V, K, turn, table, offset, sums)
+#endif
 
 /* The sum of one output channel over a chunk. Zero enters at the ends of rows of P lanes. */
 OB_INLINE void sum(const int V, const int P, const int any, const int sections, const int K, const int known,
                    const int turn, const uint8_t *table, const uint16_t *offset, v16 *s) {
+    (void)known; /* loops need not */
     add_up(V, any, K, known, turn, table, offset, s);
     if (sections & OB_LEFT) {
         v16 a[VECTORS];
@@ -124,7 +162,7 @@ OB_INLINE void sum(const int V, const int P, const int any, const int sections, 
 /* 2 * S1 - S and the shift, with what earlier chunks added up in `a` (NULL if there was none). */
 OB_INLINE void finish_tile(const int V, const tile *t, int32_t n, const v16 *s, const v32 *a) {
     v16 x[VECTORS];
-    OB_UNROLL for (int e = 0; e < V; e++) {
+    OB_UNROLL_LARGE for (int e = 0; e < V; e++) {
         v32 even = v_even(s[e]), odd = v_odd(s[e]);
         if (a) even = v_add32(even, a[2 * e]), odd = v_add32(odd, a[2 * e + 1]);
         x[e] = v_narrow(complete(t, even, 2 * e), complete(t, odd, 2 * e + 1));
@@ -173,6 +211,13 @@ OB_INLINE void outputs(const int V, const int P, const int any, const int sectio
 OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
                                 mode m) {
     const int K = c->sums, any = OB_LANES == 4 && c->bias;
+#ifdef OB_SMALL /* one loop for all forms, which looks at the sections as it runs, and one for a ring that is turned */
+    (void)any;
+    if (P == OB_RING_PITCH && V * OB_LANES == 2 * P && t->turn)
+        outputs(V, P, 0, 7, K, 0, P / OB_LANES, t, c, from, to, m);
+    else
+        outputs(V, P, 0, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
+#else
     if (any) { /* words only */
         outputs(V, P, OB_LANES == 4, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
         return;
@@ -198,6 +243,7 @@ OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const o
     case 12: outputs(V, P, 0, 7, 12, 1, 0, t, c, from, to, m); return;
     default: outputs(V, P, 0, 7, K, 0, 0, t, c, from, to, m); return;
     }
+#endif
 }
 
 /* S, and what the biases came to. */
@@ -248,9 +294,11 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
     OB_CALL void outputs_##S##_##P(const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m) { \
         outputs_of_chunk(S / OB_LANES, P, t, c, from, to, m); \
     }
+#ifndef OB_SMALL
 OB_FINISH(32)
 OB_TILE(32, 8)
-#if OB_LANES <= 16
+#endif
+#if OB_LANES <= 16 && !defined(OB_SMALL)
 OB_FINISH(16)
 OB_TILE(16, 8)
 #endif
@@ -262,19 +310,25 @@ OB_FINISH(64)
 OB_TILE(64, 8)
 OB_TILE(64, 16)
 OB_TILE(64, 32)
+#ifdef OB_SMALL
+#define outputs_64_64 outputs_64_32 /* never planned */
+#else
 OB_TILE(64, 64)
+#endif
 #endif
 
 static void conv_bytes(const ob_table_job *job) {
     const int32_t strip = job->layer->strip, pitch = job->layer->pitch;
-#if OB_LANES <= 16
+#if OB_LANES <= 16 && !defined(OB_SMALL)
     if (strip == 16) do_tiles(16 / LANES, job, outputs_16_8, finish_16);
 #endif
 #if OB_LANES == 4
     if (strip == 32)
         do_tiles(32 / LANES, job, pitch == 8 ? outputs_32_8 : pitch == 16 ? outputs_32_16 : outputs_32_32, finish_32);
 #else
+#ifndef OB_SMALL
     if (strip == 32) do_tiles(32 / LANES, job, outputs_32_8, finish_32);
+#endif
     if (strip == 64)
         do_tiles(64 / LANES, job,
                  pitch == 8    ? outputs_64_8

@@ -16,6 +16,15 @@
 #define OB_INLINE static inline
 #define OB_CALL static
 #endif
+/* OB_SMALL asks for little code (WebAssembly is a download): loops instead of code for each number of entries, and what is
+ * not in a hot loop is there once. */
+#ifdef OB_SMALL
+#define OB_ONCE OB_CALL
+#define OB_UNROLL_LARGE
+#else
+#define OB_ONCE OB_INLINE
+#define OB_UNROLL_LARGE OB_UNROLL
+#endif
 /* No library call: sizes are small or known. */
 #if defined(__GNUC__)
 #define OB_COPY(to, from, n) __builtin_memcpy(to, from, n)
@@ -84,7 +93,7 @@ static int32_t ring_from(const ob_table_layer *l, int32_t i, int32_t end) {
 /* -- from the map to lanes ----------------------------------------------------------------------------------------- */
 
 /* `count` elements of a row of the source, every stride-th one, as lanes. */
-OB_INLINE void lanes_of_row(int16_t *x, const ob_map *map, size_t at, int32_t count, int32_t stride, ob_plane plane,
+OB_ONCE void lanes_of_row(int16_t *x, const ob_map *map, size_t at, int32_t count, int32_t stride, ob_plane plane,
                             int32_t zero) {
     int32_t i = 0;
     if (map->type == OB_U8) {
@@ -260,6 +269,10 @@ OB_INLINE void set_rest(const tile *t, const int i, v32 s) {
 }
 OB_INLINE v32 complete(const tile *t, v32 a, const int i) {
     const int shift = t->layer->shift;
+#ifdef OB_SMALL /* one form for both */
+    const int halved = t->layer->halved != 0;
+    return v_shift32(v_less(a << (uint32_t)!halved, t->rest[i]), shift - halved);
+#endif
     return t->layer->halved ? v_shift32(v_less(a, t->rest[i]), shift - 1) : v_shift32(v_twice_less(a, t->rest[i]), shift);
 }
 
