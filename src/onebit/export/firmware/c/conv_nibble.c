@@ -56,19 +56,11 @@ static void quad_any(const obf_conv *conv, obf_quad *q, const int32_t pixels[4],
     }
 }
 
-static void add_totals(int32_t *totals, uint32_t a, uint32_t b) {
-    totals[0] += (int32_t)(a & 0xffff);
-    totals[1] += (int32_t)(a >> 16);
-    totals[2] += (int32_t)(b & 0xffff);
-    totals[3] += (int32_t)(b >> 16);
-}
-
 /* The tables of one place: groups `group`..`end` - 1 of four pixels. */
 static void build(const job *j, uint32_t *table, int32_t *totals, const int32_t pixels[4], int group, int end) {
     const obf_conv *conv = j->conv;
     const int16_t *numbers = conv->read ? conv->read->numbers : 0;
-    uint32_t sum_a = 0, sum_b = 0, mask[4];
-    int left = SAFE_GROUPS;
+    uint32_t mask[4];
     obf_lanes lanes;
     for (int lane = 0; lane < 4; lane++) {
         const int32_t at = pixels[lane] < 0 ? 0 : pixels[lane] * conv->source.channels;
@@ -78,24 +70,26 @@ static void build(const job *j, uint32_t *table, int32_t *totals, const int32_t 
     }
     lanes.mask_a = mask[0] | mask[1] << 16;
     lanes.mask_b = mask[2] | mask[3] << 16;
-    for (; group < end; group++, table += j->group_words) {
-        obf_quad q;
-        if (j->reads == STREAM)
-            obf_quad_stream(&q, &lanes, 4 * group, numbers);
-        else if (j->reads == BYTES)
-            obf_quad_bytes(&q, &lanes, 4 * group);
-        else
-            quad_any(conv, &q, pixels, 4 * group);
-        obf_entries(table, &q);
-        sum_a += table[30];
-        sum_b += table[31];
-        if (--left == 0) {
-            add_totals(totals, sum_a, sum_b);
-            sum_a = sum_b = 0;
-            left = SAFE_GROUPS;
+    while (group < end) {
+        const int stop = end - group > SAFE_GROUPS ? group + SAFE_GROUPS : end;
+        uint32_t sum_a = 0, sum_b = 0;
+        for (; group < stop; group++, table += j->group_words) {
+            obf_quad q;
+            if (j->reads == STREAM)
+                obf_quad_stream(&q, &lanes, 4 * group, numbers);
+            else if (j->reads == BYTES)
+                obf_quad_bytes(&q, &lanes, 4 * group);
+            else
+                quad_any(conv, &q, pixels, 4 * group);
+            obf_entries(table, &q);
+            sum_a += table[30];
+            sum_b += table[31];
         }
+        totals[0] += (int32_t)(sum_a & 0xffff);
+        totals[1] += (int32_t)(sum_a >> 16);
+        totals[2] += (int32_t)(sum_b & 0xffff);
+        totals[3] += (int32_t)(sum_b >> 16);
     }
-    add_totals(totals, sum_a, sum_b);
 }
 
 /* The tables of row y of the source for the window whose first tuple is `tuple`. */
@@ -117,23 +111,30 @@ static void build_row(const job *j, int y, int slot, int tuple, int group, int e
 
 /* -- sums ------------------------------------------------------------------------------------------------------------ */
 
-/* Eight pixels: the number of each one's first channel in the output, the sum of all its inputs, and these as halves of
- * words. The first four are a tuple's, the others the next one's. */
+/* Eight pixels: the number of each one's first channel in the output, the sum of all its inputs, and these, shifted as
+ * the output will be, as halves of words. The first four are a tuple's, the others the next one's. */
 typedef struct eight {
     int32_t at[EIGHT], all[EIGHT];
-    uint32_t lanes[4];
+    union {
+        uint16_t one[EIGHT];
+        uint32_t two[EIGHT / 2];
+    } halves;
 } eight;
 
 #if defined(__ARM_FEATURE_DSP)
+
+/* Loads of it stay behind this: hoisted out of a branch they would fill registers, then the stack. */
+#define OBF_NOT_EARLIER(X) __asm__("" : "+m"(X))
 
 /* Where sums are small, as nearly always, instructions for the two halves of a word do two pixels at once: through a
  * batch-norm to bytes, or added to the stream. Not shifted, 2 * S1 - S = S1 - (S - S1) fits 16 bits with sign while S is below
  * 2^15; `mask` is all ones then. Shifted by 1 and rounded it is S1 - floor(S / 2); then `mask` is 0 and lanes hold the halves. */
 static inline uint32_t small(const eight *e, const uint32_t s[4], int i, uint32_t mask) {
-    return (uint32_t)__ssub16((int16x2_t)s[i], (int16x2_t)__usub16((uint16x2_t)e->lanes[i], (uint16x2_t)(s[i] & mask)));
+    return (uint32_t)__ssub16((int16x2_t)s[i], (int16x2_t)__usub16((uint16x2_t)e->halves.two[i], (uint16x2_t)(s[i] & mask)));
 }
 
-OBF_INLINE void small_bytes(const eight *e, const uint32_t s[4], uint32_t mask, uint8_t *out, uint32_t numbers) {
+OBF_INLINE void small_bytes(eight *e, const uint32_t s[4], uint32_t mask, uint8_t *out, uint32_t numbers) {
+    OBF_NOT_EARLIER(*e);
     const uint32_t means = (numbers & 0xffff) | numbers << 16;
     OBF_UNROLL
     for (int i = 0; i < 4; i++) {
@@ -143,7 +144,8 @@ OBF_INLINE void small_bytes(const eight *e, const uint32_t s[4], uint32_t mask, 
     }
 }
 
-OBF_INLINE void small_stream(const eight *e, const uint32_t s[4], uint32_t mask, uint16_t *out, const uint16_t *base) {
+OBF_INLINE void small_stream(eight *e, const uint32_t s[4], uint32_t mask, uint16_t *out, const uint16_t *base) {
+    OBF_NOT_EARLIER(*e);
     OBF_UNROLL
     for (int i = 0; i < 4; i++) {
         const uint32_t before = base[e->at[2 * i]] | (uint32_t)base[e->at[2 * i + 1]] << 16;
@@ -207,11 +209,11 @@ static __attribute__((noinline)) const uint8_t *sum_any(
     return obf_sum(s, rows, pairs, group_bytes, stride, weights);
 }
 
-/* All outputs of eight pixels where nothing is unusual: stride 1, all channels at once, no lane can overflow. */
-static void outputs_fast(const job *j, const uint32_t *const *rows, const eight *e, int32_t base_delta) {
+/* All outputs of eight pixels where nothing is unusual: all channels at once, no lane can overflow. */
+static void outputs_fast(const job *j, const uint32_t *const *rows, eight *e, int32_t base_delta) {
     const obf_conv *conv = j->conv;
     const uint8_t *weights = conv->weights;
-    const int channels = conv->out.channels, pairs = j->pairs;
+    const int channels = conv->out.channels, pairs = j->pairs, near = conv->stride == 1; /* which is written out here */
     const uint32_t group_bytes = 4 * j->group_words;
 #if defined(__ARM_FEATURE_DSP)
     const uint32_t *numbers = conv->write ? (const uint32_t *)(const void *)conv->write->numbers : 0;
@@ -223,7 +225,14 @@ static void outputs_fast(const job *j, const uint32_t *const *rows, const eight 
     for (int o = 0; o < channels; o++) {
         uint32_t s[4];
         s[0] = s[1] = s[2] = s[3] = 0;
-        weights = obf_sum(s, rows, pairs, group_bytes, 1, weights);
+        if (near) {
+            weights = obf_sum(s, rows, pairs, group_bytes, 1, weights);
+        } else {
+            uint32_t there[4]; /* so that s need not be in memory */
+            there[0] = there[1] = there[2] = there[3] = 0;
+            weights = sum_any(there, rows, pairs, group_bytes, conv->stride, weights);
+            s[0] = there[0], s[1] = there[1], s[2] = there[2], s[3] = there[3];
+        }
 #if defined(__ARM_FEATURE_DSP)
         if (numbers)
             small_bytes(e, s, mask, bytes++, *numbers++);
@@ -255,11 +264,11 @@ static void outputs(const job *j, int y, int tuple, int place, int ring, int fir
         const int32_t *totals = j->totals + (slot * j->places + place) * 4;
         rows[whole ? dy : 2 * dy] = j->tables + (uint32_t)slot * j->row_words + place * TABLE;
         rows[whole ? TAPS : 2 * dy + 1] = 0;
-        for (int dx = 0; dx < TAPS; dx++, totals += 4)
-            for (int i = 0; i < 4; i++) {
-                e.all[i] += totals[i];
-                e.all[4 + i] += totals[4 * conv->stride + i];
-            }
+        for (int i = 0; i < 4; i++, totals++) {
+            const int32_t *const second = totals + 4 * conv->stride;
+            e.all[i] += totals[0] + totals[4] + totals[8];
+            e.all[4 + i] += second[0] + second[4] + second[8];
+        }
     }
     for (int i = 0; i < EIGHT; i++) {
         const int x = tuple + (i >> 2) + (i & 3) * j->quarter;
@@ -267,17 +276,15 @@ static void outputs(const job *j, int y, int tuple, int place, int ring, int fir
         largest = e.all[i] > largest ? e.all[i] : largest;
         missing += !there;
         e.at[i] = there ? (row + x) * channels : -1;
-        e.lanes[i / 2] = i & 1 ? e.lanes[i / 2] | (uint32_t)e.all[i] << 16 : (uint32_t)e.all[i];
+        e.halves.one[i] = (uint16_t)(e.all[i] >> conv->shift);
     }
     const int narrow = largest < 1 << 16;
 #if defined(__ARM_FEATURE_DSP)
     const int fast = conv->shift <= 1 && largest < 1 << (15 + conv->shift) && !conv->write != !conv->base; /* small() */
-    for (int i = 0; conv->shift == 1 && i < 4; i++)
-        e.lanes[i] = e.lanes[i] >> 1 & 0x7fff7fff;
 #else
     const int fast = narrow;
 #endif
-    if (fast && !missing && j->usual && whole && conv->stride == 1) {
+    if (fast && !missing && j->usual && whole) {
         outputs_fast(j, rows, &e, base_delta);
         return;
     }
