@@ -53,10 +53,10 @@ def main() -> None:
             objects = compile_library(chosen.cmsis, core, Path(work) / f"cmsis-{core}")
             row: dict[str, Any] = {"layers": {}}
             for name, layer in LAYERS.items():
-                theirs = peer(core, layer, objects, Path(work), counter)
+                theirs = peer(core, layer, chosen.cmsis, objects, Path(work), counter)
                 ours = {o: own_layer(core, layer, Path(work) / f"{core}{layer}{o}", counter, o) for o in ("-Os", "-O2")}
                 row["layers"][name] = {"cmsis_nn": theirs, **ours}
-            theirs = peer(core, NETWORK, objects, Path(work), counter)
+            theirs = peer(core, NETWORK, chosen.cmsis, objects, Path(work), counter)
             ours = {o: own_network(core, Path(work) / f"{core}-net{o}", counter, o) for o in ("-Os", "-O2")}
             row["network"] = {"cmsis_nn": theirs, **ours}
             found[core] = row
@@ -95,14 +95,13 @@ def compile_library(cmsis: Path, core: str, folder: Path) -> list[Path]:
     return sorted(folder.glob("*.o"))
 
 
-def peer(core: str, layer: int, objects: list[Path], work: Path, counter: Path) -> int:
+def peer(core: str, layer: int, cmsis: Path, objects: list[Path], work: Path, counter: Path) -> int:
     """Instructions of CMSIS-NN's functions."""
-    cmsis_include = next(p for p in [Path(sys.argv[1]) / "Include"])
     elf, script = work / f"peer-{core}-{layer}.elf", firmware.C / "boards" / "cortex_m.ld"
     ram = "0x21000000" if core == "cortex-m55" else "0x20000000"
     subprocess.run(
         [
-            "arm-none-eabi-gcc", *flags(core), "-O2", f"-DLAYER={layer}", f"-I{cmsis_include}", "-ffunction-sections",
+            "arm-none-eabi-gcc", *flags(core), "-O2", f"-DLAYER={layer}", f"-I{cmsis / 'Include'}", "-ffunction-sections",
             "-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", HERE / "cmsis_nn.c", *objects, "-o", elf,
             "-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments", "-Wl,--defsym=board_flash=0", f"-Wl,--defsym=board_ram={ram}",
             "-T", script,
@@ -126,7 +125,7 @@ def own_network(core: str, folder: Path, counter: Path, optimise: str) -> int:
     packed = file.load(ROOT / "tests" / "golden" / "cifar10-20-1.onebit")
     pictures = np.load(ROOT / "tests" / "golden" / "cifar10-test-64.npy")[:1]
     firmware.export(packed, folder, core=core, pictures=pictures)
-    _optimised(folder, optimise)
+    optimised(folder, optimise)
     return sum(boards.instructions(folder, core, counter).values()) // 2
 
 
@@ -134,22 +133,25 @@ def own_layer(core: str, layer: int, folder: Path, counter: Path, optimise: str)
     """Instructions of one convolution that reads activations and writes them: what a network has more with it."""
     counts = []
     for convolutions in (1, 2):
-        firmware.export(_small(16 << layer, 32 >> layer, convolutions), folder, core=core, pictures=_half(32 >> layer))
-        _optimised(folder, optimise)
+        packed = small(16 << layer, 32 >> layer, convolutions)
+        firmware.export(packed, folder, core=core, pictures=noise(packed))
+        optimised(folder, optimise)
         counts.append(sum(boards.instructions(folder, core, counter).values()) // 2)
     return counts[1] - counts[0]
 
 
-def _half(side: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+def noise(packed: file.Packed) -> np.ndarray:
+    """A picture of random pixels, uint8 [1, H, W, C]."""
+    channels, height, width = packed.program.input.shape
+    return np.random.default_rng(0).integers(0, 256, (1, height, width, channels), np.uint8)
 
 
-def _optimised(folder: Path, optimise: str) -> None:
+def optimised(folder: Path, optimise: str) -> None:
     makefile = folder / "Makefile"
     makefile.write_text(makefile.read_text().replace("-Os", optimise))
 
 
-def _small(channels: int, side: int, convolutions: int) -> file.Packed:
+def small(channels: int, side: int, convolutions: int) -> file.Packed:
     """A first convolution, then some of `channels`, each behind a batch-norm whose outputs are 0 half the time."""
     rng = np.random.default_rng(0)
 

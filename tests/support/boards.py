@@ -21,6 +21,9 @@ TOOLS = (
     "gcc",
 )
 PLUGIN = Path(__file__).resolve().parents[2] / "benchmarks" / "firmware" / "count_instructions.c"
+TEST_CODE = {
+    "obf_selftest", "obf_reset", "say", "say_number", "semihost", "obf_measure_stack", "leave", "obf_start", "fault",
+}  # fmt: skip
 OWN = ("network", "run", "numbers", "layer_", "conv_", "nibble_")  # objects of a product
 
 
@@ -84,18 +87,7 @@ def instructions(folder: Path, core: str, counter: Path, functions: Iterable[str
     lo = 0x80000000 if core == "riscv32" else 0
     out = elf.with_suffix(".counts")
     run(folder, core, f"-icount shift=6 -plugin {counter},out={out},lo={lo},hi={lo + (1 << 20)}")
-    ours = {
-        "obf_selftest",
-        "obf_reset",
-        "say",
-        "say_number",
-        "semihost",
-        "obf_measure_stack",
-        "leave",
-        "obf_start",
-        "fault",
-    }
-    return {name: count for name, count in by_function(elf, out, core).items() if name not in ours}
+    return {name: count for name, count in by_function(elf, out, core).items() if name not in TEST_CODE}
 
 
 def by_function(elf: Path, counted: Path, core: str) -> dict[str, int]:

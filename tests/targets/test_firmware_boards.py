@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from onebit.packed.file import Packed
 from support import boards
 from support.every_layer import every_layer
 from support.forms import Form, layered
+from support.models import wide
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -46,18 +48,23 @@ def test_eight_real_pictures(core: str, cifar10: tuple[Packed, np.ndarray], tmp_
 
 @pytest.mark.parametrize("core", CORES)
 def test_other_shapes(core: str, cifar10: tuple[Packed, np.ndarray], tmp_path: Path) -> None:
-    """Digits (maps of 8, 4, 2), MNIST's shapes (28, 14), widths 1.5 and 2.5, every kind of layer, white pictures."""
+    """Digits (maps of 8, 4, 2), MNIST's sides (28, 14, 7), widths 1.5 and 2.5, every kind of layer, white pictures."""
     digits = file.load(GOLDEN / "digits.onebit")
     made = np.load(GOLDEN / "digits-made-64.npy")[:2].reshape(2, 8, 8, 1)
-    on_board(digits, made, core, tmp_path / "digits", low_memory=True)
+    on_board(digits, made, core, tmp_path / "digits-low", low_memory=True)
+    on_board(digits, made, core, tmp_path / "digits")
     for name, form in {
-        "mnist": Form(side=(28, 28), channels=8, stride=2),
         "width 1.5": Form(side=(8, 8), channels=24),
         "width 2.5": Form(side=(8, 8), channels=40, stride=2),
         "offsets": Form(side=(7, 9), channels=5, zero=32, offsets=True, stream=True),
     }.items():
         case = layered(form)
-        on_board(file.decode(case.content), case.pictures, core, tmp_path / name, low_memory=name == "width 1.5")
+        for low_memory in (False, True):
+            folder = tmp_path / f"{name} {low_memory}".replace(" ", "-")
+            on_board(file.decode(case.content), case.pictures, core, folder, low_memory)
+    noise = np.random.default_rng(1).integers(0, 256, (1, 28, 28, 3), np.uint8)
+    for low_memory in (False, True):  # maps of 28, 14 and 7
+        on_board(wide(1, Fraction(1, 2), size=28), noise, core, tmp_path / f"mnist-{low_memory}", low_memory)
     every = every_layer()
     noise = np.random.default_rng(1).integers(0, 256, (2, 12, 12, 3), np.uint8)
     on_board(every, noise, core, tmp_path / "every")
@@ -85,7 +92,10 @@ def test_instructions_do_not_grow(core: str, cifar10: tuple[Packed, np.ndarray],
     if boards.compiler(core) != stored["compiler"][core]:
         pytest.skip(f"counts are stored for {stored['compiler'][core]}, here is {boards.compiler(core)}")
     packed, pictures = cifar10
-    firmware.export(packed, tmp_path / "fast", core=core, pictures=pictures[:1])
-    ran = sum(boards.instructions(tmp_path / "fast", core, boards.plugin(tmp_path)).values()) // 2
-    known = stored["counts"][f"{core}, 20-1"]["total"]
-    assert ran <= 1.01 * known, f"{ran:,} instructions, {known:,} are stored: python tools/measure_firmware.py"
+    counter = boards.plugin(tmp_path)
+    for name, low_memory in {"20-1": False, "20-1, low memory": True}.items():
+        folder = tmp_path / f"low-{low_memory}"
+        firmware.export(packed, folder, core=core, low_memory=low_memory, pictures=pictures[:1])
+        ran = sum(boards.instructions(folder, core, counter).values()) // 2
+        known = stored["counts"][f"{core}, {name}"]["total"]
+        assert ran <= 1.01 * known, f"{name}: {ran:,} instructions, {known:,} are stored: tools/measure_firmware.py"
