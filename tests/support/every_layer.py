@@ -18,16 +18,16 @@ def every_layer() -> Packed:
             rows[:, -1] &= (1 << inputs % 8) - 1
         return rows
 
-    def norm(source: int, channels: int) -> Norm:
+    def norm(source: int, channels: int, zero: int = 0) -> Norm:
         mean, multiplier = rng.integers(-50, 50, channels), rng.integers(3000, 9000, channels)
-        return Norm(source, mean.astype(np.int16), multiplier.astype(np.int16), np.zeros(channels, np.int16))
+        return Norm(source, mean.astype(np.int16), multiplier.astype(np.int16), np.zeros(channels, np.int16), zero)
 
     around = (1, 1, 1, 1)
     divisors = np.arange(1, 10)
     found: list[Operation] = [
         Table(12, 12, rng.integers(-4000, 4000, (3, 256)).astype(np.int16)),
         Conv(0, bits(8, 27), (3, 3), 5, padding=around),  # few
-        norm(1, 8),
+        norm(1, 8, zero=32),  # no kernel but nibble takes that
         Max(2, (2, 2), 2),
         Conv(3, bits(8, 72), (3, 3), 2, padding=around),  # nibble
         Average(4, 16, (3, 3), 2, around, np.zeros(9, np.int16), (32767 // divisors).astype(np.int16)),

@@ -27,7 +27,7 @@ COMMANDS = {
     "pack": "Pack a trained 1-bit network into one file of bits and integers.",
     "verify": "Compare two forms of a network on test pictures: checkpoint, packed model, export.",
     "import": "Pack a network that the paper's author published.",
-    "export": "Turn a packed model into firmware, ONNX or QONNX.",
+    "export": "Turn a packed model into firmware, a web page, ONNX or QONNX.",
     "inspect": "Show what a packed model is made of: layers, bits, bytes, work, memory, model card.",
     "predict": "Classes of pictures, with probabilities, from a packed model.",
     "models": "The trained models that come with onebit, by name.",

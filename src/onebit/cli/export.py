@@ -130,6 +130,17 @@ def firmware(model: Path, out: Path, core: str, low_memory: bool, name: str, pic
     click.echo(f"test it here: make -C {click.format_filename(out)}")
 
 
+@_target("web")
+def web(model: Path, out: Path) -> None:
+    """A web page that needs no server: drop a picture, see classes. OUT is a folder."""
+    from onebit.export import web as target
+
+    packed = _load(model)
+    target.export(packed, out)
+    _made(model, out)
+    click.echo(f"open {click.format_filename(out / 'index.html')} in a browser")
+
+
 def _load(path: Path) -> Packed:
     from onebit.examine.predict import find
     from onebit.packed.file import load

@@ -30,6 +30,14 @@ TARGETS = {
             page="docs/export-firmware.md",
         ),
         Target(
+            "web",
+            "a browser, offline: drop a picture, see classes",
+            "a folder with one page, which opens from a disk too",
+            "bits in the page, computed as bits (WebAssembly)",
+            "to the last bit",
+            page="docs/export-web.md",
+        ),
+        Target(
             "onnx",
             "ONNX Runtime, OpenVINO and whatever else reads ONNX; --int8 for their 8-bit kernels",
             "one file, weights packed in it",

@@ -59,6 +59,8 @@ def open_side(path: Path) -> Side:
         return _author(path)
     if path.suffix == ".onnx":
         return _onnx(path)
+    if (path / "index.html").is_file():
+        return _web(path)
     if (path / "network.mk").is_file():
         return _firmware(path)
     if file.is_packed(path) or path.suffix == ".onebit":
@@ -78,6 +80,12 @@ def _firmware(path: Path) -> Side:
     from onebit.export import firmware
 
     return _integers(path, "firmware, compiled for this machine", file.load(path / "model.onebit"), firmware.logits)
+
+
+def _web(path: Path) -> Side:
+    from onebit.export import web
+
+    return _integers(path, "web page, its WebAssembly run by node", web.model(path), web.logits)
 
 
 def _integers(path: Path, kind: str, packed: file.Packed, run: Callable[[Path, Pictures], NDArray[np.int32]]) -> Side:
