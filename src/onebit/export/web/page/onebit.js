@@ -31,7 +31,7 @@
 
   /* For each of `size` outputs over [from, to) of `all` inputs: the first input and the weights, 22 bits behind the point. */
   function weights(filter, all, from, to, size) {
-    const scale = (to - from) / size, wide = Math.max(scale, 1), support = filter.support * wide, out = [];
+    const scale = Math.fround(to - from) / size, wide = Math.max(scale, 1), support = filter.support * wide, out = [];
     for (let i = 0; i < size; i++) {
       const centre = from + (i + 0.5) * scale;
       const first = Math.max(0, Math.trunc(centre - support + 0.5));
@@ -39,12 +39,12 @@
       const raw = [];
       let sum = 0;
       for (let x = first; x < end; x++) {
-        const w = filter.at((x - centre + 0.5) / wide);
+        const w = filter.at((x - centre + 0.5) * (1 / wide));
         raw.push(w);
         sum += w;
       }
       out.push({ first, weights: Int32Array.from(raw, (w) => {
-        const fixed = (sum ? w / sum : w) * (1 << FIXED);
+        const fixed = w * (sum ? 1 / sum : 1) * (1 << FIXED);
         return Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
       }) });
     }
@@ -125,7 +125,7 @@
     const h = wide ? Math.max(shorter, roundEven((picture.height * shorter) / picture.width)) : shorter;
     const left = Math.floor((w - size) / 2), top = Math.floor((h - size) / 2), x = picture.width / w, y = picture.height / h;
     const box = [left * x, top * y, Math.min((left + size) * x, picture.width), Math.min((top + size) * y, picture.height)];
-    return resize(picture, size, size, box, FILTERS.bilinear).data;
+    return resize(picture, size, size, box.map(Math.fround), FILTERS.bilinear).data; // Pillow's box has 32 bits
   }
 
   /* RGBA as a browser gives it, as RGB or as grey (the integers of ITU-R 601 that Pillow uses). */
