@@ -32,7 +32,10 @@ def test_help_lists_every_command_without_importing_torch() -> None:
         (["evaluate", "no-such-run"], "no-such-run"),
         (["evaluate", "no-such-file.onebit"], "no-such-file.onebit"),
         (["pack", "no-such-run"], "no-such-run"),
-        (["verify", "no-such-run", "no-such-file"], "no-such-run: there is no such file or run folder, and no model by that name"),
+        (
+            ["verify", "no-such-run", "no-such-file"],
+            "no-such-run: there is no such file or run folder, and no model by that name",
+        ),
         (["import", "no-such-file.mat", "-o", "x"], "no-such-file.mat"),
         (["resume", "no-such-run"], "no-such-run"),
         (["report", "no-such-run"], "no-such-run"),
