@@ -70,8 +70,12 @@ def test_the_core_is_small() -> None:
 def test_only_an_earlier_export_is_replaced(folder: Path, tmp_path: Path) -> None:
     packed = web.model(folder)
     (folder / "more.txt").write_text("x")
+    made = (folder / "index.html").read_bytes()
+    (folder / "index.html").write_text("edited")
     web.export(packed, folder)
-    assert not (folder / "more.txt").exists()
+    assert (folder / "more.txt").read_text() == "x" and (folder / "index.html").read_bytes() == made
+    with pytest.raises(OnebitError, match="is the folder you are in"):
+        web.export(packed, Path())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("x")
     with pytest.raises(OnebitError, match="no earlier export"):

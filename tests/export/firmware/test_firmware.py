@@ -133,9 +133,13 @@ def test_equal_models_give_equal_folders(tmp_path: Path) -> None:
 
 def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     firmware.export(left_or_right(), tmp_path / "out")
-    (tmp_path / "out" / "host").write_text("built")
+    (tmp_path / "out" / "drivers").mkdir()
+    (tmp_path / "out" / "drivers" / "camera.c").write_text("mine")
+    made = (tmp_path / "out" / "network.c").read_bytes()
+    (tmp_path / "out" / "network.c").write_text("edited")
     firmware.export(left_or_right(), tmp_path / "out")
-    assert not (tmp_path / "out" / "host").exists()
+    assert (tmp_path / "out" / "drivers" / "camera.c").read_text() == "mine"
+    assert (tmp_path / "out" / "network.c").read_bytes() == made
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("!")
     with pytest.raises(OnebitError, match=r"mine: is there and no earlier export"):
