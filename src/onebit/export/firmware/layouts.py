@@ -77,42 +77,25 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
     return packed + bytes(4)  # the kernel loads words of which it needs three bytes
 
 
-@dataclass(frozen=True)
-class Window:
-    """What a kernel keeps tables of: so many tuples of four pixels side by side (conv_nibble.c), and of so many pairs of
-    groups of four channels at a time; 0 for all of them, and for kernels without a choice.
-    """
-
-    columns: int = 0
-    chunk: int = 0
-
-
-def windows(family: Family, shape: ConvShape, by_row: bool) -> list[Window]:
-    """The windows that a kernel may have, the one that needs the least scratch memory first, the best last.
+def chunks(family: Family, shape: ConvShape, by_row: bool) -> list[int]:
+    """How many pairs of groups of four channels a kernel may have tables of at a time, the one that needs the least scratch
+    memory first, the best last: 0, which is all of them. Kernels without tables know no other.
 
     `by_row`: the kernel is called row by row, which builds the tables anew for each; only then a part of the channels pays.
     """
-    if family != "nibble":
-        return [Window()]
-    most = min(
-        -(-shape.out[2] // 8) * 2, 254
-    )  # a row has a quarter of its width of tuples; they are computed two by two
-    pairs = _groups(shape) // 2
-    parts = [Window(2, chunk) for chunk in range(1, min(pairs, 256))] if by_row else []
-    found = parts + [Window(width) for width in range(2, most + 1, 2)]
-    return sorted(found, key=lambda window: scratch(family, shape, window))
+    parts = range(1, min(_groups(shape) // 2, 256)) if family == "nibble" and by_row else ()
+    return sorted([*parts, 0], key=lambda chunk: scratch(family, shape, chunk))
 
 
-def tables(shape: ConvShape, window: Window, rows: int) -> int:
-    """How many tables a kernel with a window builds, called for `rows` rows at a time."""
-    height, quarter = shape.out[1], -(-shape.out[2] // 4)
-    places = ((window.columns - 1) * shape.stride + 3) * -(-quarter // window.columns)
-    at_once = 1 if window.chunk else rows  # of a part of the channels they are built anew for each row
+def tables(shape: ConvShape, chunk: int, rows: int) -> int:
+    """How many tables the nibble kernel builds, called for `rows` rows at a time."""
+    height, tuples = shape.out[1], -(-shape.out[2] // 4)
+    at_once = 1 if chunk else rows  # of a part of the channels they are built anew for each row
     built = sum((min(at_once, height - y) - 1) * shape.stride + 3 for y in range(0, height, at_once))
-    return built * places * _groups(shape)
+    return built * (shape.stride + 3) * -(-tuples // 2) * _groups(shape)
 
 
-def scratch(family: Family, shape: ConvShape, window: Window) -> int:
+def scratch(family: Family, shape: ConvShape, chunk: int) -> int:
     """Bytes of scratch memory, 8-byte aligned."""
     if family == "any":
         chunked = shape.inputs > 4 * ANY_GROUPS
@@ -124,9 +107,9 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
         sums = (shape.out[2] + 2) * -(-shape.out[0] // 4) * 4
         return 3 * places * (4 + _vectors(shape)) + 4 * sums + 18 * _vectors(shape)
     assert family == "nibble"
-    places = (window.columns - 1) * shape.stride + 3
-    groups = 2 * window.chunk or _groups(shape)
-    return 3 * places * (128 * groups + 16) + (16 * shape.out[0] if window.chunk else 0)
+    groups = 2 * chunk or _groups(shape)
+    group = 512 if shape.stride == 1 else 768  # nibble.h, GROUP_1 and GROUP_2
+    return 3 * (group * groups + 16 * (3 + shape.stride)) + (32 * shape.out[0] if chunk else 0)
 
 
 def _groups(shape: ConvShape) -> int:

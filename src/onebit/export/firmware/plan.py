@@ -16,7 +16,7 @@ from functools import cache
 from onebit.errors import OnebitError
 from onebit.export.firmware import layouts, schedule
 from onebit.export.firmware.layers import Layers, fuse
-from onebit.export.firmware.layouts import Family, Window
+from onebit.export.firmware.layouts import Family
 from onebit.packed.program import Program
 
 MOST_ROWS = 4  # at a time of layers that run together
@@ -24,12 +24,12 @@ MOST_GAP = 3  # rows by which a map may begin before the one that it is written 
 LONGEST = 6  # layers that run together; more save nothing in residual networks
 ALIGN = 8
 TRIES = 300  # orders in which to lay out buffers
-GENEROUS, SPARING = 16, 32  # one part in so many, by which wider windows of tables may raise the memory: fast, low
+GENEROUS, SPARING = 16, 128  # one part in so many, by which larger chunks may raise the memory: fast, low
 LARGEST = 1 << 31
 KERNEL_FILES: dict[Family, tuple[str, ...]] = {
     "any": ("conv_any.c",),
     "few": ("conv_few.c",),
-    "nibble": ("conv_nibble.c", "nibble_thumb1.c"),
+    "nibble": ("conv_nibble.c", "nibble_thumb1.c", "nibble_thumb2.c"),
     "helium": ("conv_helium.c",),
 }
 
@@ -41,7 +41,7 @@ class Plan:
     Attributes:
         segments: layers that run together, in order; one alone runs whole.
         together: how many rows at a time the layers of a segment make; one alone makes all.
-        kernels: of each layer that is a convolution its kernel family and its window of tables.
+        kernels: of each layer that is a convolution its kernel family and its chunk of channels (layouts.chunks).
         rows: of each map how many rows are kept.
         at: where each map begins, in bytes from the start of the arena.
         scratch_at, scratch: where each layer's scratch memory begins, and its bytes.
@@ -51,7 +51,7 @@ class Plan:
     layers: Layers
     segments: tuple[range, ...]
     together: tuple[int, ...]
-    kernels: tuple[tuple[Family, Window] | None, ...]
+    kernels: tuple[tuple[Family, int] | None, ...]
     rows: tuple[int, ...]
     at: tuple[int, ...]
     scratch_at: tuple[int, ...]
@@ -77,6 +77,8 @@ def plan(program: Program, families: Sequence[Family] = ("few", "nibble", "any")
     Raises OnebitError where a number is beyond what firmware stores of it.
     """
     layers = fuse(program)
+    if "nibble" in families and "helium" not in families:  # which wants channels together
+        layers = layers.in_tuples()
     found = []
     for gaps in (0, MOST_GAP):
         planner = _Planner(layers, families, gaps)
@@ -121,21 +123,21 @@ class _Planner:
         shape = self.layers.conv_shape(layer)
         return next((f for f in self.families if layouts.takes(f, shape)), "any")
 
-    def windows(self, k: int, by_row: bool) -> list[Window]:
+    def chunks(self, k: int, by_row: bool) -> list[int]:
         family = self.family[k]
         if family is None:
-            return [Window()]
-        return layouts.windows(family, self.layers.conv_shape(self.layers.layers[k]), by_row)
+            return [0]
+        return layouts.chunks(family, self.layers.conv_shape(self.layers.layers[k]), by_row)
 
     def least(self, segment: range) -> int:
         """Scratch bytes that a segment cannot do without."""
-        return _aligned(max(self.scratch(k, self.windows(k, len(segment) > 1)[0]) for k in segment))
+        return _aligned(max(self.scratch(k, self.chunks(k, len(segment) > 1)[0]) for k in segment))
 
-    def scratch(self, k: int, window: Window) -> int:
+    def scratch(self, k: int, chunk: int) -> int:
         layer, family = self.layers.layers[k], self.family[k]
         if layer.kind == "logits":  # sums of the channels, where one weight serves all positions
             return 4 * layer.value.shape[0] if layer.kernel == (1, 1) else 0
-        return 0 if family is None else layouts.scratch(family, self.layers.conv_shape(layer), window)
+        return 0 if family is None else layouts.scratch(family, self.layers.conv_shape(layer), chunk)
 
     # -- which layers run together -----------------------------------------------------------------------------------
 
@@ -184,7 +186,7 @@ class _Planner:
         return sum(self.layers.program.macs(self.layers.layers[k].operation) for k in segment)
 
     def _need(self, segment: range) -> int:
-        """Bytes in use while a segment runs, with the narrowest windows."""
+        """Bytes in use while a segment runs, with the smallest chunks."""
         return self._in_use(segment, self._choices(segment)[0]) + self.least(segment)
 
     def _choices(self, segment: range) -> range:
@@ -260,8 +262,8 @@ class _Planner:
         count = len(self.layers.maps)
         of_layer = {k: s for s, segment in enumerate(segments) for k in segment}
         rows = [m.height for m in self.layers.maps]
-        together, windows = self._widest(segments, part)
-        scratch = [self.scratch(k, window) for k, window in enumerate(windows)]
+        together, chunks = self._largest(segments, part)
+        scratch = [self.scratch(k, chunk) for k, chunk in enumerate(chunks)]
         chain: dict[
             int, tuple[int, int]
         ] = {}  # map -> the map that it overwrites, how many bytes before that it begins
@@ -290,16 +292,16 @@ class _Planner:
         places, arena = _pack(list(units.values()), bound)
         return Plan(
             self.layers, segments, together,
-            tuple(None if f is None else (f, w) for f, w in zip(self.family, windows, strict=True)), tuple(rows),
+            tuple(None if f is None else (f, c) for f, c in zip(self.family, chunks, strict=True)), tuple(rows),
             tuple(places[m] for m in range(count)), tuple(places.get(~k, 0) for k in range(len(self.layers.layers))),
             tuple(scratch), arena, bound,
         )  # fmt: skip
 
-    def _widest(self, segments: tuple[range, ...], part: int) -> tuple[tuple[int, ...], list[Window]]:
-        """Rows at a time of each segment and windows of tables of each layer, for the least work in little memory."""
+    def _largest(self, segments: tuple[range, ...], part: int) -> tuple[tuple[int, ...], list[int]]:
+        """Rows at a time of each segment and chunks of each layer, for the least work in little memory."""
         most = max(self._need(segment) for segment in segments)
         most += most // part
-        together, windows = [], []
+        together, chunks = [], []
         for segment in segments:
             choices = []
             for rows in self._choices(segment):
@@ -307,22 +309,21 @@ class _Planner:
                 if left < self.least(segment):
                     break
                 fitting = [
-                    [w for w in self.windows(k, len(segment) > 1) if _aligned(self.scratch(k, w)) <= left][-1]
+                    [c for c in self.chunks(k, len(segment) > 1) if _aligned(self.scratch(k, c)) <= left][-1]
                     for k in segment
                 ]
-                tables = sum(self._tables(k, rows, window) for k, window in zip(segment, fitting, strict=True))
+                tables = sum(self._tables(k, rows, chunk) for k, chunk in zip(segment, fitting, strict=True))
                 choices.append((tables, rows, fitting))
             _, rows, fitting = min(choices, key=lambda choice: choice[:2])
             together.append(rows)
-            windows += fitting
-        return tuple(together), windows
+            chunks += fitting
+        return tuple(together), chunks
 
-    def _tables(self, k: int, rows: int, window: Window) -> int:
-        """How many tables a layer builds, as a measure of the work that depends on rows and window."""
-        if not window.columns:
+    def _tables(self, k: int, rows: int, chunk: int) -> int:
+        """How many tables a layer builds, as a measure of the work that depends on rows and chunk."""
+        if self.family[k] != "nibble":
             return 0
-        shape = self.layers.conv_shape(self.layers.layers[k])
-        return layouts.tables(shape, window, rows)
+        return layouts.tables(self.layers.conv_shape(self.layers.layers[k]), chunk, rows)
 
 
 def _aligned(size: int) -> int:

@@ -100,6 +100,8 @@ def may_overwrite(layers: Layers, segment: range, rows: int, old: int, new: int,
         layer = layers.layers[step.layer]
         gone = max(overwritten, step.end * other.row_bytes - gap) if layer.out == new else overwritten
         in_place = layer.base == old and layer.source != old and layer.out == new and gap == 0 and other.type == "i16"
+        if layer.base == old and layer.out == new and not in_place:
+            return False  # a kernel may read the rows of its base and write its own in any order
         for map_, first, end in _reads(layers, step):
             if map_ == old and end > first and first * one.row_bytes < (overwritten if in_place else gone):
                 return False

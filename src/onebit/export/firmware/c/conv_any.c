@@ -27,8 +27,8 @@ static int32_t next_input(window *w) {
     }
     if (y < 0 || y >= source->height || x < 0 || x >= source->width)
         return 0;
-    const int32_t at = (int32_t)obf_slot(y, source->rows) * source->width + x;
-    return obf_read(source, conv->table, conv->read, at, channel) - conv->zero;
+    const int32_t place = obf_pixel(source, y, x) + channel * obf_step(source);
+    return obf_read(source, conv->table, conv->read, place, channel) - conv->zero;
 }
 
 /* All 16 subset sums of each of `groups` groups of inputs, of which `inputs` are left; returns the sum of all. */
@@ -53,9 +53,7 @@ void obf_conv_any(const obf_conv *conv, int first, int end) {
     const int32_t row_bytes = (inputs + 7) / 8;
     int32_t *const tables = conv->scratch;
     int32_t *const sums = tables + 16 * GROUPS; /* used if the window has more than GROUPS groups */
-    for (int y = first; y < end; y++) {
-        const int32_t row = (int32_t)obf_slot(y, conv->out.rows) * conv->out.width;
-        const int32_t base_row = conv->base ? (int32_t)obf_slot(y, conv->base_rows) * conv->out.width : 0;
+    for (int y = first; y < end; y++)
         for (int x = 0; x < conv->out.width; x++) {
             window w = {conv, y * conv->stride - conv->top, x * conv->stride - conv->left, 0, 0, 0};
             int32_t all = 0;
@@ -76,9 +74,8 @@ void obf_conv_any(const obf_conv *conv, int first, int end) {
                     if (left > 4 * GROUPS)
                         sums[o] = sum;
                     else
-                        obf_write(conv, row + x, base_row + x, o, 2 * sum - all);
+                        obf_write(conv, y, x, o, 2 * sum - all);
                 }
             }
         }
-    }
 }

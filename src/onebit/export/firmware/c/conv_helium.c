@@ -55,7 +55,7 @@ static void stage(const job *j, int y, int slot) {
                 uint8_t numbers[STEP];
                 for (int k = 0; k < STEP; k++)
                     numbers[k] =
-                        c + k < channels ? (uint8_t)obf_read(source, conv->table, conv->read, row + x, c + k) : 0;
+                        c + k < channels ? (uint8_t)obf_read(source, conv->table, conv->read, (row + x) * channels + c + k, c + k) : 0;
                 v = vldrbq_u8(numbers);
             }
             vstrbq_u8(to + c, v);
@@ -135,8 +135,8 @@ static void finish(const obf_conv *conv, const uint32_t *s, int32_t all, int32_t
         /* 2 * S1 - S, shifted with rounding; a shift to the left by less than 0 is one to the right. */
         int32x4_t x = vrshlq_s32(vsubq_n_s32(vaddq_s32(ones, ones), all), vdupq_n_s32(-shift));
         x = vminq_s32(vmaxq_s32(x, vdupq_n_s32(-32768)), vdupq_n_s32(32767));
-        if (conv->base) {
-            x = vaddq_s32(x, vldrhq_z_s32(conv->base + base_at + o, there));
+        if (conv->base.data) {
+            x = vaddq_s32(x, vldrhq_z_s32((const int16_t *)conv->base.data + base_at + o, there));
             x = vminq_s32(vmaxq_s32(x, vdupq_n_s32(-32768)), vdupq_n_s32(32767));
         }
         if (conv->write) {
@@ -156,7 +156,7 @@ static void outputs(const job *j, int y, int ring) {
     const obf_conv *conv = j->conv;
     const int width = conv->out.width, channels = conv->out.channels, step = conv->stride * j->padded;
     const int32_t row = (int32_t)obf_slot(y, conv->out.rows) * width;
-    const int32_t base_row = conv->base ? (int32_t)obf_slot(y, conv->base_rows) * width : 0;
+    const int32_t base_row = conv->base.data ? (int32_t)obf_slot(y, conv->base.rows) * width : 0;
     const uint16_t *bits = conv->weights;
     const int32_t row_bits = TAPS * TAPS * j->padded / STEP;
     const uint8_t *rows[TAPS];
@@ -186,11 +186,11 @@ static void outputs(const job *j, int y, int ring) {
             const int32_t *t = j->totals + obf_slot(ring + dy, TAPS) * j->places + x * conv->stride;
             all += t[0] + t[1] + t[2];
         }
-        if (!conv->write || obf_usual(conv->write))
+        if (!conv->write || conv->write->usual)
             finish(conv, s, all, (row + x) * channels, (base_row + x) * channels);
         else
             for (int o = 0; o < channels; o++)
-                obf_write(conv, row + x, base_row + x, o, 2 * (int32_t)s[o] - all);
+                obf_write(conv, y, x, o, 2 * (int32_t)s[o] - all);
     }
 }
 
@@ -204,7 +204,7 @@ void obf_conv_helium(const obf_conv *conv, int first, int end) {
     j.sums = (uint32_t *)(j.totals + TAPS * j.places);
     j.rows = (uint8_t *)(j.sums + (conv->out.width + PIXELS - 1) * j.outputs);
     j.panel = j.rows + TAPS * j.places * j.padded;
-    j.usual = conv->read && conv->source.type == OBF_I16 && obf_usual(conv->read) && conv->source.channels % STEP == 0;
+    j.usual = conv->read && conv->source.type == OBF_I16 && conv->read->usual && conv->source.channels % STEP == 0;
     int built = first * conv->stride - conv->top, slot = 0;
     for (int y = first; y < end; y++) {
         const int top = y * conv->stride - conv->top;
@@ -232,13 +232,12 @@ void obf_conv_helium(const obf_conv *conv, int first, int end) {
                         continue;
                     const int32_t at = (int32_t)obf_slot(row, source->rows) * source->width + column;
                     for (int c = 0; c < source->channels; c++) {
-                        const int32_t value = obf_read(source, conv->table, conv->read, at, c);
+                        const int32_t value = obf_read(source, conv->table, conv->read, at * source->channels + c, c);
                         const int bit = tap * padded + c;
                         sum += bits[bit / 8] >> (bit % 8) & 1 ? value : -value;
                     }
                 }
-                const int32_t base_at = conv->base ? (int32_t)obf_slot(y, conv->base_rows) * width + x : 0;
-                obf_write(conv, (int32_t)obf_slot(y, conv->out.rows) * width + x, base_at, o, sum);
+                obf_write(conv, y, x, o, sum);
             }
 }
 

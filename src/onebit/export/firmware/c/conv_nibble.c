@@ -1,354 +1,370 @@
 /* 3 x 3 convolutions of activations by tables of partial sums: no multiplication, and weights stay the bits that they are.
  *
- * Four output pixels a quarter of the row apart make a tuple; a tap of the kernel moves all four alike, so one table for
- * each place of the input serves all nine taps. It has, for each group of four input channels, the 16 sums of their subsets,
- * for the four pixels at once: 16-bit lanes of two words. Four weights then are an index, and a load and an add for each word
- * do what 8 multiply-accumulates would. With S1 the sum where the bit is 1 and S that of all, the sum of +-x is 2 * S1 - S.
+ * Four output pixels a quarter of the row apart make a tuple, as maps keep them (firmware.h); a tap of the kernel moves all four
+ * alike, so one table for each place of the input serves all nine taps. It has, for each group of four input channels, the 16
+ * sums of their subsets, for the four pixels at once: 16-bit lanes of two words. Four weights then are an index, and a load and
+ * an add for each word do what 8 multiply-accumulates would. With S1 the sum where the bit is 1 and S that of all, the sum of
+ * +-x is 2 * S1 - S.
  *
- * Tables are kept of a window: `columns` tuples and what the kernel needs beside them, three rows, of which the oldest is
+ * Tables are kept of a window: two tuples side by side and what the kernel needs beside them, three rows, of which the oldest is
  * replaced while the window moves down the map. To save memory a window may hold only a `chunk` of the channels: then its
  * tables are built anew for each row of the output, and sums are kept from chunk to chunk.
  *
- * No lane overflows while S < 2^16, which is looked at once for each pair of tuples; beyond it, hardly ever, sums are made
- * slowly. Weights of an output: for each row of the kernel, for each pair of groups, six times four bits: the first group's
+ * No lane overflows while S < 2^16, which is looked at once for each pair of tuples; beyond it, hardly ever, they are emptied
+ * into wider ones in time. Weights of an output: for each row of the kernel, for each pair of groups, six times four bits: the first group's
  * three taps, then the second's (layouts.py). */
 #include "nibble_build.h"
-#include "nibble_step.h"
 
 enum {
-    TAPS = 3,           /* rows and columns of the kernel */
-    TABLE = 32,         /* words of a table: 16 entries of two */
-    SAFE_GROUPS = 64,   /* whose sums at one place fit a lane: 64 * 4 * 255 < 2^16 */
-    EIGHT = 8,          /* pixels of a pair of tuples */
-    STREAM = 1,         /* usual cases of what is read (nibble_build.h) */
-    BYTES = 2
+    SAFE_GROUPS = 64, /* whose sums at one place fit a lane: 64 * 4 * 255 < 2^16 */
+    SAFE_PAIRS = 10,  /* whose sums at three do: 10 * 8 * 3 * 255 < 2^16 */
+    PLACES = 5,       /* of a window, at most */
+    EIGHT = 8         /* pixels of a pair of tuples */
 };
 
 /* What is the same for all of a call. */
 typedef struct job {
     const obf_conv *conv;
-    uint32_t *tables;   /* [kernel row][group][place][16][2] */
-    int32_t *totals;    /* [kernel row][place][4]: the sum over all channels of a place, each lane */
-    uint32_t *partial;  /* [output][4]: sums of the chunks before */
-    int quarter;        /* tuples of a row */
-    int places;         /* of a window's row */
+    uint8_t *tables;    /* [kernel row][group] */
+    int32_t *totals;    /* [kernel row][place][4]: the sum over all channels of pixels 0, 2, 1, 3 */
+    int32_t *partial;   /* [output][8]: sums of the chunks before */
+    int quarter;        /* tuples of a row of the output */
+    int places;         /* of the window */
     int pairs;          /* of groups of four channels */
-    uint32_t group_words, row_words;
-    int reads;          /* STREAM, BYTES or 0 */
-    int usual;          /* is the batch-norm of what is written, if any, the usual one? */
+    uint32_t group_bytes, row_bytes;
+    int direct;         /* is what is read one of the usual cases, maps in tuples that fit? */
+    int usual;          /* and what is written? */
+    obf_spot window[PLACES];
+    obf_eight eight;    /* what of it is the same for all */
 } job;
 
 /* -- tables ---------------------------------------------------------------------------------------------------------- */
 
-/* Any case: number by number, through everything that a reader applies. Pixels by number, -1 outside the map. */
-static void quad_any(const obf_conv *conv, obf_quad *q, const int32_t pixels[4], int channel) {
-    for (int k = 0; k < 4; k++, channel++) {
-        uint32_t x[4];
-        for (int lane = 0; lane < 4; lane++) {
-            x[lane] = conv->zero;
-            if (channel >= conv->source.channels)
-                x[lane] = 0;
-            else if (pixels[lane] >= 0)
-                x[lane] = (uint32_t)obf_read(&conv->source, conv->table, conv->read, pixels[lane], channel);
-        }
-        q->a[k] = x[0] | x[1] << 16;
-        q->b[k] = x[2] | x[3] << 16;
-    }
-}
-
-/* The tables of one place: groups `group`..`end` - 1 of four pixels. */
-static void build(const job *j, uint32_t *table, int32_t *totals, const int32_t pixels[4], int group, int end) {
+/* The window whose first tuple is `tuple`. */
+static void move_window(job *j, int tuple) {
     const obf_conv *conv = j->conv;
-    const int16_t *numbers = conv->read ? conv->read->numbers : 0;
-    uint32_t mask[4];
-    obf_lanes lanes;
-    for (int lane = 0; lane < 4; lane++) {
-        const int32_t at = pixels[lane] < 0 ? 0 : pixels[lane] * conv->source.channels;
-        lanes.at[lane] = (const uint8_t *)conv->source.data + (conv->source.type == OBF_I16 ? 2 * at : at);
-        mask[lane] = pixels[lane] < 0 ? 0 : 0xffff;
-        totals[lane] = group ? totals[lane] : 0;
-    }
-    lanes.mask_a = mask[0] | mask[1] << 16;
-    lanes.mask_b = mask[2] | mask[3] << 16;
-    while (group < end) {
-        const int stop = end - group > SAFE_GROUPS ? group + SAFE_GROUPS : end;
-        uint32_t sum_a = 0, sum_b = 0;
-        for (; group < stop; group++, table += j->group_words) {
-            obf_quad q;
-            if (j->reads == STREAM)
-                obf_quad_stream(&q, &lanes, 4 * group, numbers);
-            else if (j->reads == BYTES)
-                obf_quad_bytes(&q, &lanes, 4 * group);
-            else
-                quad_any(conv, &q, pixels, 4 * group);
-            obf_entries(table, &q);
-            sum_a += table[30];
-            sum_b += table[31];
-        }
-        totals[0] += (int32_t)(sum_a & 0xffff);
-        totals[1] += (int32_t)(sum_a >> 16);
-        totals[2] += (int32_t)(sum_b & 0xffff);
-        totals[3] += (int32_t)(sum_b >> 16);
+    const int quarter = conv->source.quarter;
+    for (int p = 0; p < j->places; p++) {
+        obf_spot *spot = &j->window[p];
+        const int half = conv->stride == 2 && p & 1;
+        int at = tuple * conv->stride - conv->left + p, inside = 0;
+        spot->masks[0] = spot->masks[1] = 0;
+        for (int lane = 0, x = at; lane < 4; lane++, x += j->quarter * conv->stride)
+            if (x >= 0 && x < conv->source.width) {
+                spot->masks[lane & 1] |= lane < 2 ? 0xffffu : 0xffff0000u;
+                inside++;
+            }
+        spot->move = (inside == 4 ? 0 : OBF_MASK) | (half ? OBF_MASK | OBF_HALF : 0);
+        for (; quarter && at < 0; at += quarter)
+            spot->move += inside ? OBF_UP : 0;
+        for (; quarter && at >= quarter; at -= quarter)
+            spot->move += inside ? OBF_DOWN : 0;
+        spot->source = at * 4 * conv->source.channels * (conv->source.type == OBF_I16 ? 2 : 1);
+        spot->table = 4 * (conv->stride == 1 ? 2 * p : half ? BLOCK + p - 1 : p);
     }
 }
 
-/* The tables of row y of the source for the window whose first tuple is `tuple`. */
-static void build_row(const job *j, int y, int slot, int tuple, int group, int end) {
-    const obf_map *source = &j->conv->source;
-    const int stride = j->conv->stride, apart = j->quarter * stride;
+/* Any case: number by number, through everything that a reader applies; y is -1 outside the map. The tables of all places. */
+static void build_any(const job *j, const obf_row *row, int y, int tuple, int group) {
+    const obf_conv *conv = j->conv;
+    const obf_map *source = &conv->source;
+    for (int i = 0; i < 2 * j->places; i++) { /* places, pixels 0 and 2, 1 and 3 of each */
+        const obf_spot *spot = &row->spots[i >> 1];
+        int x[2], channel = 4 * group;
+        x[0] = (tuple + (i & 1) * j->quarter) * conv->stride - conv->left + (i >> 1);
+        x[1] = x[0] + 2 * j->quarter * conv->stride;
+        row->totals[2 * i] = row->totals[2 * i + 1] = 0;
+        for (uint32_t done = 0; done < row->size; done += row->group_bytes) {
+            uint32_t *table = (uint32_t *)(void *)(row->tables + spot->table + done) + (i & 1), v[4];
+            for (int k = 0; k < 4; k++, channel++) {
+                v[k] = 0;
+                for (int half = 0; half < 2 && channel < source->channels; half++) {
+                    uint32_t value = conv->zero;
+                    if (y >= 0 && x[half] >= 0 && x[half] < source->width)
+                        value = (uint32_t)obf_read(
+                            source, conv->table, conv->read, obf_pixel(source, y, x[half]) + channel * obf_step(source), channel);
+                    row->totals[2 * i + half] += (int32_t)value;
+                    v[k] |= value << 16 * half;
+                }
+            }
+            (void)obf_entries(table, spot->move & OBF_HALF ? ENTRY / 2 : ENTRY, v[0], v[1], v[2], v[3]);
+        }
+    }
+}
+
+/* The tables of row y of the source for the window, of groups first..end - 1. */
+static void build_row(const job *j, int y, int slot, int tuple, int first, int end) {
+    const obf_conv *conv = j->conv;
+    const obf_map *source = &conv->source;
     const int inside = y >= 0 && y < source->height;
-    const int32_t row = inside ? (int32_t)obf_slot(y, source->rows) * source->width : 0;
-    uint32_t *table = j->tables + (uint32_t)slot * j->row_words;
-    int32_t *totals = j->totals + slot * j->places * 4;
-    for (int p = 0; p < j->places; p++, table += TABLE, totals += 4) {
-        int32_t pixels[4];
-        int x = tuple * stride - j->conv->left + p;
-        for (int lane = 0; lane < 4; lane++, x += apart)
-            pixels[lane] = inside && x >= 0 && x < source->width ? row + x : -1;
-        build(j, table, totals, pixels, group, end);
+    if (!inside && !conv->zero) /* adds nothing to any sum */
+        return;
+    const int32_t start = (int32_t)obf_slot(inside ? y : 0, source->rows) * source->quarter * source->channels;
+    int32_t *totals = j->totals + slot * j->places * 4, part[4 * PLACES];
+    for (int group = first; group < end; group += SAFE_GROUPS) {
+        const int count = end - group > SAFE_GROUPS ? SAFE_GROUPS : end - group;
+        obf_row row;
+        row.source = (const uint8_t *)source->data + (start + 4 * group) * (source->type == OBF_I16 ? 8 : 4);
+        row.numbers = conv->read ? conv->read->numbers + 8 * group : 0;
+        row.group_bytes = j->group_bytes;
+        row.size = (uint32_t)count * j->group_bytes;
+        row.tables = j->tables + (uint32_t)slot * j->row_bytes + (uint32_t)(group - first) * j->group_bytes;
+        row.totals = group ? part : totals;
+        row.spots = j->window;
+        row.places = j->places;
+        if (!j->direct)
+            build_any(j, &row, inside ? y : -1, tuple, group);
+        else
+#if defined(__thumb2__)
+            obf_row_thumb2(&row);
+#else
+            obf_row_any(&row);
+#endif
+        for (int i = 0; group && i < 4 * j->places; i++)
+            totals[i] += part[i];
     }
 }
 
 /* -- sums ------------------------------------------------------------------------------------------------------------ */
-
-/* Eight pixels: the number of each one's first channel in the output, the sum of all its inputs, and these, shifted as
- * the output will be, as halves of words. The first four are a tuple's, the others the next one's. */
-typedef struct eight {
-    int32_t at[EIGHT], all[EIGHT];
-    union {
-        uint16_t one[EIGHT];
-        uint32_t two[EIGHT / 2];
-    } halves;
-} eight;
-
-#if defined(__ARM_FEATURE_DSP)
-
-/* Loads of it stay behind this: hoisted out of a branch they would fill registers, then the stack. */
-#define OBF_NOT_EARLIER(X) __asm__("" : "+m"(X))
-
-/* Where sums are small, as nearly always, instructions for the two halves of a word do two pixels at once: through a
- * batch-norm to bytes, or added to the stream. Not shifted, 2 * S1 - S = S1 - (S - S1) fits 16 bits with sign while S is below
- * 2^15; `mask` is all ones then. Shifted by 1 and rounded it is S1 - floor(S / 2); then `mask` is 0 and lanes hold the halves. */
-static inline uint32_t small(const eight *e, const uint32_t s[4], int i, uint32_t mask) {
-    return (uint32_t)__ssub16((int16x2_t)s[i], (int16x2_t)__usub16((uint16x2_t)e->halves.two[i], (uint16x2_t)(s[i] & mask)));
-}
-
-OBF_INLINE void small_bytes(eight *e, const uint32_t s[4], uint32_t mask, uint8_t *out, uint32_t numbers) {
-    OBF_NOT_EARLIER(*e);
-    const uint32_t means = (numbers & 0xffff) | numbers << 16;
-    OBF_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const int16x2_t x = __qsub16((int16x2_t)small(e, s, i, mask), (int16x2_t)means);
-        out[e->at[2 * i]] = (uint8_t)obf_byte15(__smlabt((int32_t)x, (int32_t)numbers, 0x4000));
-        out[e->at[2 * i + 1]] = (uint8_t)obf_byte15(__smlatt((int32_t)x, (int32_t)numbers, 0x4000));
-    }
-}
-
-OBF_INLINE void small_stream(eight *e, const uint32_t s[4], uint32_t mask, uint16_t *out, const uint16_t *base) {
-    OBF_NOT_EARLIER(*e);
-    OBF_UNROLL
-    for (int i = 0; i < 4; i++) {
-        const uint32_t before = base[e->at[2 * i]] | (uint32_t)base[e->at[2 * i + 1]] << 16;
-        const uint32_t x = (uint32_t)__qadd16((int16x2_t)small(e, s, i, mask), (int16x2_t)before);
-        out[e->at[2 * i]] = (uint16_t)x;
-        out[e->at[2 * i + 1]] = (uint16_t)(x >> 16);
-    }
-}
-
-#endif
-
-/* What lane i of the sums says of output `output`: S1. */
-static int32_t lane(const uint32_t s[4], int i) { return (int32_t)(i & 1 ? s[i / 2] >> 16 : s[i / 2] & 0xffff); }
-
-#if !defined(__ARM_FEATURE_DSP)
-
-/* The usual cases without these instructions: all eight pixels are there. */
-static void usual(const obf_conv *conv, const eight *e, const uint32_t s[4], int output, int32_t base_delta) {
-    const int16_t *numbers = conv->write ? conv->write->numbers + 2 * output : 0;
-    for (int i = 0; i < EIGHT; i++) {
-        const int32_t at = e->at[i] + output;
-        int32_t a = obf_sat16(obf_rsh(2 * lane(s, i) - e->all[i], conv->shift));
-        if (conv->base)
-            a = obf_sat16(a + conv->base[at + base_delta]);
-        if (numbers)
-            ((uint8_t *)conv->out.data)[at] = (uint8_t)obf_usual_normed(numbers, a);
-        else
-            ((int16_t *)conv->out.data)[at] = (int16_t)a;
-    }
-}
-
-#endif
-
-/* S1 of one pixel without tables, for where lanes overflow. */
-static int32_t slow_sum(const job *j, int y, int x, const uint8_t *weights) {
-    const obf_conv *conv = j->conv;
-    int32_t sum = 0;
-    for (int dy = 0; dy < TAPS; dy++)
-        for (int c = 0; c < conv->source.channels; c++)
-            for (int dx = 0; dx < TAPS; dx++) {
-                const int nibble = (dy * 2 * j->pairs + c / 4) * TAPS + dx, bit = 4 * nibble + c % 4;
-                const int row = y * conv->stride - conv->top + dy, column = x * conv->stride - conv->left + dx;
-                int32_t value = conv->zero;
-                if (row >= 0 && row < conv->source.height && column >= 0 && column < conv->source.width)
-                    value = obf_read(
-                        &conv->source, conv->table, conv->read,
-                        (int32_t)obf_slot(row, conv->source.rows) * conv->source.width + column, c);
-                if (weights[bit / 8] >> (bit % 8) & 1)
-                    sum += value;
-            }
-    return sum;
-}
 
 /* Where zero is not 0: what an output's sum of +-x is too large by, behind all weights. */
 static int32_t correction(const uint8_t *c) {
     return (int32_t)(c[0] | (uint32_t)c[1] << 8 | (uint32_t)c[2] << 16 | (uint32_t)c[3] << 24);
 }
 
-static __attribute__((noinline)) const uint8_t *sum_any(
-    uint32_t s[4], const uint32_t *const *rows, int pairs, uint32_t group_bytes, int stride, const uint8_t *weights) {
-    return obf_sum(s, rows, pairs, group_bytes, stride, weights);
+#if !defined(__thumb2__)
+
+/* A number through the usual batch-norm: with its multipliers nothing is changed where the difference is not saturated. */
+OBF_INLINE uint8_t normed(int32_t x, int32_t mean, int32_t multiplier) {
+    return (uint8_t)obf_byte15((x - mean) * multiplier + obf_half());
 }
 
-/* All outputs of eight pixels where nothing is unusual: all channels at once, no lane can overflow. */
-static void outputs_fast(const job *j, const uint32_t *const *rows, eight *e, int32_t base_delta) {
-    const obf_conv *conv = j->conv;
-    const uint8_t *weights = conv->weights;
-    const int channels = conv->out.channels, pairs = j->pairs, near = conv->stride == 1; /* which is written out here */
-    const uint32_t group_bytes = 4 * j->group_words;
-#if defined(__ARM_FEATURE_DSP)
-    const uint32_t *numbers = conv->write ? (const uint32_t *)(const void *)conv->write->numbers : 0;
-    const uint16_t *base = (const uint16_t *)(const void *)conv->base + base_delta;
-    const uint32_t mask = conv->shift ? 0 : ~(uint32_t)0;
-    uint8_t *bytes = conv->out.data;
-    uint16_t *stream = conv->out.data;
-#endif
-    for (int o = 0; o < channels; o++) {
+/* One word, two pixels of tuple i / 2, in any case. */
+static inline void word(const obf_eight *e, uint32_t s, int i, const int16_t *numbers) {
+    const int shift = e->shift;
+    const uint32_t both = (shift ? s : s << 1) - e->less[i];
+    int32_t low = (int32_t)(both & 0xffff) - 0x8000, high = (int32_t)(both >> 16) - 0x8000;
+    if (shift > 1) {
+        low = obf_rsh(low, shift - 1);
+        high = obf_rsh(high, shift - 1);
+    }
+    if (e->base[0]) {
+        const int16_t *base = (const int16_t *)e->base[i >> 1] + 2 * (i & 1);
+        low = obf_sat16(low + base[0]);
+        high = obf_sat16(high + base[1]);
+    }
+    if (numbers) {
+        uint8_t *out = (uint8_t *)e->out[i >> 1] + (i & 1);
+        out[0] = normed(low, numbers[0], numbers[1]);
+        out[2] = normed(high, numbers[0], numbers[1]);
+    } else {
+        int16_t *out = (int16_t *)e->out[i >> 1] + 2 * (i & 1);
+        out[0] = (int16_t)low;
+        out[1] = (int16_t)high;
+    }
+}
+
+/* Two tuples, as bytes, with neither base nor shift. */
+static void fast_bytes(const obf_eight *e, int stride) {
+    const uint8_t *weights = e->weights;
+    const int16_t *numbers = e->numbers;
+    const uint32_t less0 = e->less[0], less1 = e->less[1], less2 = e->less[2], less3 = e->less[3];
+    const int32_t half = obf_half();
+    uint8_t *one = e->out[0], *two = e->out[1], *const end = one + 4 * e->channels;
+    for (; one < end; one += 4, two += 4, numbers += 2) {
+        const int32_t mean = numbers[0] + 0x8000, multiplier = numbers[1];
         uint32_t s[4];
-        s[0] = s[1] = s[2] = s[3] = 0;
-        if (near) {
-            weights = obf_sum(s, rows, pairs, group_bytes, 1, weights);
-        } else {
-            uint32_t there[4]; /* so that s need not be in memory */
-            there[0] = there[1] = there[2] = there[3] = 0;
-            weights = sum_any(there, rows, pairs, group_bytes, conv->stride, weights);
-            s[0] = there[0], s[1] = there[1], s[2] = there[2], s[3] = there[3];
-        }
-#if defined(__ARM_FEATURE_DSP)
-        if (numbers)
-            small_bytes(e, s, mask, bytes++, *numbers++);
-        else
-            small_stream(e, s, mask, stream++, base++);
-#else
-        usual(conv, e, s, o, base_delta);
-#endif
+        weights = obf_sum(s, e->list, weights, stride) + e->skip;
+#define OBF_TWO(OUT, I, LESS) \
+    do { \
+        const uint32_t both = (s[I] << 1) - LESS; \
+        (OUT)[0] = (uint8_t)obf_byte15(((int32_t)(both & 0xffff) - mean) * multiplier + half); \
+        (OUT)[2] = (uint8_t)obf_byte15(((int32_t)(both >> 16) - mean) * multiplier + half); \
+    } while (0)
+        OBF_TWO(one, 0, less0);
+        OBF_TWO(one + 1, 1, less1);
+        OBF_TWO(two, 2, less2);
+        OBF_TWO(two + 1, 3, less3);
+#undef OBF_TWO
     }
 }
 
-/* Two tuples side by side: all outputs of up to eight pixels, over pairs `first`..`first` + `count` - 1 of groups. `ring`: the
- * slot of the kernel's first row; `place`: of the first tuple in the window. */
-static void outputs(const job *j, int y, int tuple, int place, int ring, int first, int count) {
-    const obf_conv *conv = j->conv;
-    const int channels = conv->out.channels, whole = count == j->pairs, last = first + count == j->pairs;
-    const int32_t row = (int32_t)obf_slot(y, conv->out.rows) * conv->out.width;
-    const int32_t base_row = conv->base ? (int32_t)obf_slot(y, conv->base_rows) * conv->out.width : row;
-    const int32_t base_delta = (base_row - row) * channels;
-    const uint8_t *weights = conv->weights, *corrections = weights + (int32_t)channels * TAPS * TAPS * j->pairs;
-    const uint32_t *rows[2 * TAPS]; /* one list of all rows, or lists of one; behind each a null */
-    int32_t largest = 0;
-    int missing = 0;
-    eight e;
-    for (int i = 0; i < EIGHT; i++)
-        e.all[i] = 0;
-    for (int dy = 0; dy < TAPS; dy++) {
-        const int slot = obf_slot(ring + dy, TAPS);
-        const int32_t *totals = j->totals + (slot * j->places + place) * 4;
-        rows[whole ? dy : 2 * dy] = j->tables + (uint32_t)slot * j->row_words + place * TABLE;
-        rows[whole ? TAPS : 2 * dy + 1] = 0;
-        for (int i = 0; i < 4; i++, totals++) {
-            const int32_t *const second = totals + 4 * conv->stride;
-            e.all[i] += totals[0] + totals[4] + totals[8];
-            e.all[4 + i] += second[0] + second[4] + second[8];
-        }
-    }
-    for (int i = 0; i < EIGHT; i++) {
-        const int x = tuple + (i >> 2) + (i & 3) * j->quarter;
-        const int there = x < conv->out.width && tuple + (i >> 2) < j->quarter;
-        largest = e.all[i] > largest ? e.all[i] : largest;
-        missing += !there;
-        e.at[i] = there ? (row + x) * channels : -1;
-        e.halves.one[i] = (uint16_t)(e.all[i] >> conv->shift);
-    }
-    const int narrow = largest < 1 << 16;
-#if defined(__ARM_FEATURE_DSP)
-    const int fast = conv->shift <= 1 && largest < 1 << (15 + conv->shift) && !conv->write != !conv->base; /* small() */
-#else
-    const int fast = narrow;
-#endif
-    if (fast && !missing && j->usual && whole) {
-        outputs_fast(j, rows, &e, base_delta);
+static void fast(obf_eight *e, int stride) {
+    const uint8_t *weights = e->weights;
+    const int16_t *numbers = e->numbers;
+    const int words = e->out[1] != e->out[0] ? 4 : 2;
+    if (!e->shift && !e->base[0] && numbers && words == 4) {
+        fast_bytes(e, stride);
         return;
     }
-    for (int o = 0; o < channels; o++, weights += TAPS * TAPS * j->pairs) {
-        uint32_t s[4], *const partial = j->partial + 4 * o;
-        for (int i = 0; i < 4; i++)
+    for (int o = e->channels; o; o--) {
+        uint32_t s[4];
+        weights = obf_sum(s, e->list, weights, stride) + e->skip;
+        for (int i = 0; i < words; i++)
+            word(e, s[i], i, numbers);
+        for (int i = 0; i < 2; i++) {
+            e->out[i] = (uint8_t *)e->out[i] + (numbers ? 4 : 8);
+            if (e->base[0])
+                e->base[i] = (const int16_t *)e->base[i] + 4;
+        }
+        numbers = numbers ? numbers + 2 : 0;
+    }
+}
+
+#endif
+
+/* All outputs of two tuples in any case, over the pairs of groups from `first` on that e has: in lanes of 32 bits, out of sums
+ * of so few channels that they fit into 16. */
+static void slow(const job *j, const obf_eight *e, const int32_t all[EIGHT], int y, int tuple, int first) {
+    const obf_conv *conv = j->conv;
+    const int channels = conv->out.channels, count = e->list->pairs, last = first + count == j->pairs;
+    const uint8_t *weights = e->weights, *corrections = (const uint8_t *)conv->weights + channels * TAPS * TAPS * j->pairs;
+    int32_t *partial = j->partial;
+    for (int o = 0; o < channels; o++, weights += TAPS * TAPS * j->pairs, corrections += 4) {
+        int32_t s[EIGHT];
+        const uint8_t *w = weights + TAPS * first;
+        for (int i = 0; i < EIGHT; i++)
             s[i] = first ? partial[i] : 0;
-        for (int part = 0; part < (whole ? 1 : TAPS); part++)
-            sum_any(
-                s, rows + 2 * part, count, 4 * j->group_words, conv->stride, weights + TAPS * (part * j->pairs + first));
-        if (!last) {
-            for (int i = 0; i < 4; i++)
-                partial[i] = s[i];
+        for (const obf_rows *row = e->list; row->tables; row++, w += TAPS * j->pairs)
+            for (int done = 0; done < count; done += SAFE_PAIRS) {
+                uint32_t part[4];
+                obf_rows some[2] = {*row, {0, 0}};
+                some[0].tables += done * (int)j->group_bytes / 2; /* words of two groups */
+                some[0].pairs = count - done < SAFE_PAIRS ? count - done : SAFE_PAIRS;
+                (void)obf_sum(part, some, w + TAPS * done, conv->stride);
+                for (int i = 0; i < EIGHT; i++)
+                    s[i] += (int32_t)(part[i >> 1] >> 16 * (i & 1) & 0xffff);
+            }
+        for (int i = 0; i < EIGHT; i++) { /* in the order of halves */
+            const int t = tuple + (i >> 2), x = t + ((i >> 1 & 1) | (i & 1) << 1) * j->quarter;
+            if (!last)
+                *partial++ = s[i];
+            else if (x < conv->out.width && t < j->quarter)
+                obf_write(conv, y, x, o, 2 * s[i] - all[i] - (conv->zero ? correction(corrections) : 0));
+        }
+        partial += last && first ? EIGHT : 0;
+    }
+}
+
+/* From the totals of some rows, a null behind the last, the sums of all inputs of eight pixels, and what `less` is of obf_eight.
+ * Returns all of the former, one ored to the other. */
+static int32_t add_totals(const int32_t *const *rows, int32_t all[EIGHT], uint32_t less[4], int shift, int stride) {
+    int32_t any = 0;
+    for (int i = 0; i < EIGHT; i++)
+        all[i] = 0;
+    for (; *rows; rows++)
+        for (int i = 0; i < EIGHT; i++) {
+            const int32_t *t = *rows + (i < 4 ? i : 4 * stride + i - 4);
+            all[i] += t[0] + t[4] + t[8];
+        }
+    for (int i = 0; i < EIGHT; i++) {
+        const int32_t s = (all[i] + (shift > 1)) >> (shift > 0);
+        any |= all[i];
+        less[i >> 1] = i & 1 ? less[i >> 1] + ((uint32_t)s << 16) : (uint32_t)s - 0x80008000u;
+    }
+    return any;
+}
+
+/* All outputs of the window's tuples, of which the first is `tuple`. `ring`: the slot of the kernel's first row. */
+static void outputs(job *j, int y, int tuple, int ring, int first, int count) {
+    const obf_conv *conv = j->conv;
+    const int stride = conv->stride, shift = conv->shift, bottom = y * stride - conv->top + TAPS - 1;
+    const int32_t *totals[TAPS + 1], **last = &totals[TAPS];
+    int32_t all[EIGHT]; /* of all inputs: pixels 0, 2, 1, 3 of the first tuple, then of the second */
+    int32_t any;
+    obf_eight *e = &j->eight;
+    obf_rows *rows = &e->rows[TAPS];
+    e->weights = conv->weights;
+    e->skip = 0;
+    *last = 0;
+    for (int row = bottom, slot = ring; row > bottom - TAPS; row--) { /* those outside the map have no tables */
+        slot = slot ? slot - 1 : TAPS - 1;
+        if (conv->zero || (row >= 0 && row < conv->source.height)) {
+            *--last = j->totals + slot * j->places * 4;
+            rows--;
+            rows->tables = (const uint32_t *)(const void *)(j->tables + (uint32_t)slot * j->row_bytes);
+            rows->pairs = count;
         } else {
-            const int32_t less = conv->zero ? correction(corrections + 4 * o) : 0;
-            for (int i = 0; i < EIGHT; i++)
-                if (e.at[i] >= 0) {
-                    const int x = tuple + (i >> 2) + (i & 3) * j->quarter;
-                    const int32_t ones = narrow ? lane(s, i) : slow_sum(j, y, x, weights);
-                    obf_write(conv, row + x, base_row + x, o, 2 * ones - e.all[i] - less);
-                }
+            e->skip += TAPS * j->pairs;
+            if (row < 0)
+                e->weights += TAPS * j->pairs;
         }
     }
+    e->list = rows;
+#if defined(__thumb2__)
+    if (stride == 1)
+        any = obf_totals_thumb2(last, all, e->less, shift);
+    else
+#endif
+        any = add_totals(last, all, e->less, shift, stride);
+    if (any >= 0xffff) /* the largest itself */
+        for (int i = any = 0; i < EIGHT; i++)
+            any = all[i] > any ? all[i] : any;
+    if (!j->usual || count < j->pairs || any >= (shift ? 0xffff : 0x8000)) {
+        slow(j, e, all, y, tuple, first);
+        return;
+    }
+    const int bytes = conv->write ? 4 : 8; /* of a channel of a tuple */
+    const int32_t place = tuple * e->channels, row = j->quarter * e->channels;
+    const int32_t second = tuple + 1 < j->quarter ? e->channels : 0;
+    uint8_t *out = (uint8_t *)conv->out.data + (obf_slot(y, conv->out.rows) * row + place) * bytes;
+    e->out[0] = out;
+    e->out[1] = out + second * bytes;
+    e->numbers = conv->write ? conv->write->numbers : 0;
+    if (conv->base.data) {
+        const int16_t *base = (const int16_t *)conv->base.data + (obf_slot(y, conv->base.rows) * row + place) * 4;
+        e->base[0] = base;
+        e->base[1] = base + 4 * second;
+    }
+#if defined(__thumb2__)
+    obf_eight_thumb2(e);
+#else
+    fast(e, stride);
+#endif
 }
 
 void obf_conv_nibble(const obf_conv *conv, int first, int end) {
+    const obf_map *source = &conv->source, *out = &conv->out;
+    const int tuples = out->quarter != 0;
     job j;
     j.conv = conv;
-    j.quarter = (conv->out.width + 3) / 4;
-    j.places = (conv->columns - 1) * conv->stride + TAPS;
-    j.pairs = (conv->source.channels + 7) / 8;
+    j.quarter = tuples ? out->quarter : (out->width + 3) / 4;
+    j.places = TAPS + conv->stride;
+    j.pairs = (source->channels + 7) / 8;
     const int chunk = conv->chunk ? conv->chunk : j.pairs;
-    j.group_words = (uint32_t)j.places * TABLE;
-    j.row_words = (uint32_t)(2 * chunk) * j.group_words;
+    j.group_bytes = 4 * (conv->stride == 1 ? GROUP_1 : GROUP_2);
+    j.row_bytes = (uint32_t)(2 * chunk) * j.group_bytes;
     j.tables = conv->scratch;
-    j.totals = (int32_t *)(j.tables + TAPS * j.row_words);
-    j.partial = (uint32_t *)(j.totals + TAPS * j.places * 4);
-    j.usual = !conv->zero && (!conv->write || obf_usual(conv->write));
-    j.reads = 0;
-    if (!conv->zero && conv->source.channels % 8 == 0 && !conv->table) {
-        if (conv->read && conv->source.type == OBF_I16 && obf_usual(conv->read))
-            j.reads = STREAM;
-        else if (!conv->read && conv->source.type == OBF_U8)
-            j.reads = BYTES;
-    }
-    for (int tuple = 0; tuple < j.quarter; tuple += conv->columns) {
-        const int left = j.quarter - tuple < conv->columns ? j.quarter - tuple : conv->columns;
+    j.totals = (int32_t *)(void *)(j.tables + TAPS * j.row_bytes);
+    j.partial = j.totals + TAPS * j.places * 4;
+    j.usual = tuples && !conv->zero && (!conv->write || conv->write->usual) && (!conv->base.data || conv->base.quarter == out->quarter);
+    j.direct = tuples && !conv->zero && source->channels % 8 == 0 && !conv->table && source->quarter == out->quarter * conv->stride &&
+               (conv->read ? source->type == OBF_I16 && conv->read->usual : source->type == OBF_U8);
+    j.eight.rows[TAPS].tables = 0;
+    j.eight.base[0] = 0;
+    j.eight.channels = out->channels;
+    j.eight.shift = conv->shift;
+#if defined(__thumb2__)
+    j.eight.sum = conv->stride == 1 ? obf_sum_thumb2 : obf_sum_thumb2_far;
+#endif
+    for (int tuple = 0; tuple < j.quarter; tuple += 2) {
         int built = first * conv->stride - conv->top; /* rows of the source before this one have tables */
         int slot = 0;                                 /* of the next row to be built */
+        move_window(&j, tuple);
         for (int y = first; y < end; y++) {
             const int top = y * conv->stride - conv->top;
-            if (chunk < j.pairs) { /* a window of one pair of tuples */
+            if (chunk < j.pairs) {
                 for (int done = 0; done < j.pairs; done += chunk) {
                     const int count = j.pairs - done < chunk ? j.pairs - done : chunk;
                     for (int dy = 0; dy < TAPS; dy++)
                         build_row(&j, top + dy, dy, tuple, 2 * done, 2 * (done + count));
-                    outputs(&j, y, tuple, 0, 0, done, count);
+                    outputs(&j, y, tuple, 0, done, count);
                 }
                 continue;
             }
             for (; built < top + TAPS; built++, slot = slot == TAPS - 1 ? 0 : slot + 1)
                 build_row(&j, built, slot, tuple, 0, 2 * j.pairs);
-            for (int t = 0; t < left; t += 2)
-                outputs(&j, y, tuple + t, t * conv->stride, slot, 0, j.pairs);
+            outputs(&j, y, tuple, slot, 0, j.pairs);
         }
     }
 }

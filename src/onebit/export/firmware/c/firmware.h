@@ -3,8 +3,11 @@
  * C99, no heap, no stdio, no float, no libc but memcpy and memset. All memory is the caller's: one arena, whose size is
  * known when the firmware is generated. Everything that is const stays in flash, weights as the bits that they are.
  *
- * Maps lie in the arena row by row, pixel by pixel, channels together (height, width, channels), without border. Of a map
- * that is made and used up row by row only some rows are kept: row y lies in slot y % rows.
+ * Maps lie in the arena row by row, without border. A row holds its pixels in turn, channels together (quarter = 0), or
+ * tuples of four pixels: tuple t, those at t, t + quarter, t + 2 * quarter and t + 3 * quarter, channel by channel, four numbers
+ * side by side. Moved by a tap of a kernel all four move alike. 8-bit numbers lie in that order, 16-bit ones as pixels 0, 2,
+ * 1, 3 of the four, so that one instruction takes both types to the same halves of words. Pixels of a tuple beyond the width
+ * hold anything. Of a map that is made and used up row by row only some rows are kept: row y lies in slot y % rows.
  */
 #ifndef OBF_FIRMWARE_H
 #define OBF_FIRMWARE_H
@@ -15,6 +18,17 @@
 extern "C" {
 #endif
 
+/* What each pixel value of a channel becomes: a straight line between two bounds, as nearly always, or any 256 values. */
+enum { OBF_LINE = 15 };
+typedef struct obf_line {
+    int32_t slope, offset; /* (slope * x + offset) >> OBF_LINE */
+    int32_t lowest, highest;
+} obf_line;
+typedef struct obf_table {
+    const obf_line *lines;
+    const int16_t *values; /* values[256 * channel + x]; null: take the lines */
+} obf_table;
+
 /* Types of the numbers of a map. */
 enum { OBF_PIXELS, OBF_U8, OBF_I16 };
 
@@ -24,20 +38,22 @@ typedef struct obf_norm {
     const int16_t *numbers;
     const int16_t *offsets;
     uint8_t zero, limit;
+    uint8_t usual; /* bytes: zero 0, limit 255, no offsets, and no multiplier between 0 and +-256 */
 } obf_norm;
 
 /* A map: where it lies and what it holds. */
 typedef struct obf_map {
     void *data;
     uint16_t height, width, channels;
-    uint16_t rows;  /* that are kept: height, or fewer (see above) */
+    uint16_t rows;    /* that are kept: height, or fewer (see above) */
+    uint16_t quarter; /* tuples of a row; 0: channels lie together */
     uint8_t type;   /* OBF_PIXELS: raw pixels, which `table` turns into the value; OBF_U8, OBF_I16 */
     uint8_t zero;   /* the number that stands for 0; what lies outside the map counts as it */
 } obf_map;
 
 /* A convolution with all that is fused into it, addresses resolved.
  *
- * Reading, number by number:  x = source;  pixels: x = table[channel * 256 + x];  read: x = its norm of x (then x is u8).
+ * Reading, number by number:  x = source;  pixels: x = what `table` says;  read: x = its norm of x (then x is u8).
  * Then  a = sat16(rsh(sum of +-(x - zero), shift)), with zero that of the value read;  base: a = sat16(base + a).
  * Writing:  write: the norm of a, u8;  else a, i16.
  * `base` may be the map written (each number is read before it is written, by the same call). Neither may be `source`'s
@@ -45,15 +61,14 @@ typedef struct obf_map {
  * [first, end) of the output need, and no others, before they write the last of these. */
 typedef struct obf_conv {
     obf_map source, out;
-    const int16_t *base;     /* null: none; laid out as `out` (its own ring: base_rows) */
-    uint16_t base_rows;
-    const int16_t *table;    /* null unless the source holds pixels */
+    obf_map base;            /* its data is null if there is none */
+    const obf_table *table;  /* null unless the source holds pixels */
     const obf_norm *read;    /* null: the source's numbers as they are */
     const obf_norm *write;   /* null: the sums are written, i16 */
     const void *weights;     /* in the order of the kernel that runs it (src/onebit/export/firmware/layouts.py) */
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
     uint8_t zero;            /* of the value read */
-    uint8_t columns, chunk;  /* for kernels with tables: how wide their window is, and of how many channels; see layouts.py */
+    uint8_t chunk;           /* for kernels with tables: of how many channels at a time, 0 of all; see layouts.py */
     void *scratch;           /* 8-byte aligned; as large as layouts.py says */
 } obf_conv;
 
@@ -70,7 +85,7 @@ void obf_conv_helium(const obf_conv *conv, int first, int end);  /* conv_helium.
 /* Where a map lies: bytes from the start of the arena. */
 typedef struct obf_place {
     uint32_t at;
-    uint16_t height, width, channels, rows;
+    uint16_t height, width, channels, rows, quarter;
     uint8_t type, zero;
 } obf_place;
 
@@ -91,14 +106,14 @@ struct obf_layer {
     uint32_t scratch;      /* bytes from the start of the arena */
     uint16_t source, out, base;
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
-    uint8_t zero, columns, chunk;
+    uint8_t zero, chunk;
     uint8_t rows; /* at a time, of a layer and those before that run together with it; 0: it runs with the next */
 };
 
 struct obf_network {
     const obf_place *maps;      /* the first holds the picture */
     const obf_layer *layers;    /* the last is the classifier */
-    const int16_t *table;       /* 256 numbers a channel of the picture */
+    const obf_table *table;     /* of the picture */
     const int32_t *logits;      /* gain and offset of each class */
     uint16_t classes;
 };

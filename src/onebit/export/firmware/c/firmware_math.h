@@ -53,27 +53,19 @@ static inline int32_t obf_byte15(int32_t x) {
     return y;
 #else
     x >>= 15;
-    return x < 0 ? 0 : x > 255 ? 255 : x;
+    if ((uint32_t)x > 255)
+        x = ~(x >> 31) & 255;
+    return x;
 #endif
 }
 
 /* 0x4000 in a register, so that a multiplication may add it at once. */
 static inline int32_t obf_half(void) {
     int32_t half = 0x4000;
-#if defined(__thumb2__)
+#if defined(__thumb__)
     __asm__("" : "+r"(half));
 #endif
     return half;
-}
-
-/* Is it the usual batch-norm, which needs nothing but mean, multiplier and a clamp to a byte? */
-static inline int obf_usual(const obf_norm *norm) {
-    return norm->limit == 255 && !norm->zero && !norm->offsets;
-}
-
-/* One number through such a batch-norm, of which `numbers` are mean and multiplier. */
-static inline int32_t obf_usual_normed(const int16_t *numbers, int32_t x) {
-    return obf_byte15(obf_sat16(x - numbers[0]) * numbers[1] + obf_half());
 }
 
 /* Where row y of a map is kept, as a number of rows. */
@@ -83,10 +75,15 @@ static inline int obf_slot(int y, int rows) {
     return y;
 }
 
-/* Number `channel` of the pixel at `at` (in pixels from the map's start), through all that a reader applies to it. */
-int32_t obf_read(const obf_map *map, const int16_t *table, const obf_norm *norm, int32_t at, int channel);
+/* Where channel 0 of a pixel lies, in numbers from the map's start; channel c lies c * obf_step further. */
+int32_t obf_pixel(const obf_map *map, int y, int x);
 
-/* What a convolution does with a sum: shift, base, norm, store. `at` is in pixels from the output's start. */
-void obf_write(const obf_conv *conv, int32_t at, int32_t base_at, int channel, int32_t sum);
+static inline int32_t obf_step(const obf_map *map) { return map->quarter ? 4 : 1; }
+
+/* The number at a place, of a channel, through all that a reader applies to it. */
+int32_t obf_read(const obf_map *map, const obf_table *table, const obf_norm *norm, int32_t place, int channel);
+
+/* What a convolution does with a sum of an output's channel: shift, base, norm, store. */
+void obf_write(const obf_conv *conv, int y, int x, int channel, int32_t sum);
 
 #endif

@@ -6,14 +6,15 @@
 
 static inline obf_map obf_open(const obf_network *network, int number, uint8_t *arena) {
     const obf_place *place = &network->maps[number];
-    obf_map map = {arena + place->at, place->height, place->width, place->channels, place->rows, place->type, place->zero};
+    obf_map map = {arena + place->at, place->height, place->width,   place->channels,
+                   place->rows,       place->quarter, place->type, place->zero};
     return map;
 }
 
 /* A map of a layer, and a number of it through all that the layer applies to what it reads. */
 typedef struct obf_view {
     obf_map map;
-    const int16_t *table;
+    const obf_table *table;
     const obf_norm *norm;
 } obf_view;
 
@@ -25,12 +26,7 @@ static inline obf_view obf_open_source(const obf_network *network, const obf_lay
     return v;
 }
 
-static inline int32_t obf_get(const obf_view *v, int y, int x, int channel) {
-    return obf_read(&v->map, v->table, v->norm, (int32_t)obf_slot(y, v->map.rows) * v->map.width + x, channel);
-}
-
-static inline void obf_put(const obf_map *map, int y, int x, int channel, int32_t value) {
-    const int32_t place = ((int32_t)obf_slot(y, map->rows) * map->width + x) * map->channels + channel;
+static inline void obf_put(const obf_map *map, int32_t place, int32_t value) {
     if (map->type == OBF_I16)
         ((int16_t *)map->data)[place] = (int16_t)value;
     else

@@ -5,12 +5,9 @@ void obf_layer_conv(const obf_network *network, const obf_layer *layer, uint8_t 
     obf_conv conv;
     conv.source = obf_open(network, layer->source, arena);
     conv.out = obf_open(network, layer->out, arena);
-    conv.base = 0;
-    conv.base_rows = 0;
-    if (layer->base != OBF_NONE) {
-        conv.base = (const int16_t *)(const void *)(arena + network->maps[layer->base].at);
-        conv.base_rows = network->maps[layer->base].rows;
-    }
+    conv.base.data = 0;
+    if (layer->base != OBF_NONE)
+        conv.base = obf_open(network, layer->base, arena);
     conv.table = conv.source.type == OBF_PIXELS ? network->table : 0;
     conv.read = layer->read;
     conv.write = layer->write;
@@ -22,7 +19,6 @@ void obf_layer_conv(const obf_network *network, const obf_layer *layer, uint8_t 
     conv.left = layer->left;
     conv.shift = layer->shift;
     conv.zero = layer->zero;
-    conv.columns = layer->columns;
     conv.chunk = layer->chunk;
     conv.scratch = arena + layer->scratch;
     layer->kernel(&conv, first, end);

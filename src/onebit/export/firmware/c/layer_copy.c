@@ -5,7 +5,9 @@ void obf_layer_copy(const obf_network *network, const obf_layer *layer, uint8_t 
     const obf_view source = obf_open_source(network, layer, arena);
     const obf_map out = obf_open(network, layer->out, arena);
     for (int y = first; y < end; y++)
-        for (int x = 0; x < out.width; x++)
-            for (int c = 0; c < out.channels; c++)
-                obf_put(&out, y, x, c, obf_get(&source, y, x, c));
+        for (int x = 0; x < out.width; x++) {
+            int32_t from = obf_pixel(&source.map, y, x), to = obf_pixel(&out, y, x);
+            for (int c = 0; c < out.channels; c++, from += obf_step(&source.map), to += obf_step(&out))
+                obf_put(&out, to, obf_read(&source.map, source.table, source.norm, from, c));
+        }
 }

@@ -5,28 +5,36 @@
 void obf_logits(const obf_network *network, const obf_layer *layer, uint8_t *arena, int32_t *logits) {
     const obf_view source = obf_open_source(network, layer, arena);
     const obf_map *map = &source.map;
-    const int32_t positions = (int32_t)map->height * map->width;
-    const int pooled = layer->kernel_height == 1 && layer->kernel_width == 1;
-    const int32_t inputs = pooled ? map->channels : positions * map->channels;
+    const int pooled = layer->kernel_height == 1 && layer->kernel_width == 1, step = obf_step(map);
     int32_t *sums = (int32_t *)(void *)(arena + layer->scratch);
     const uint8_t *bits = layer->weights;
-    for (int c = 0; pooled && c < map->channels; c++) {
+    for (int c = 0; pooled && c < map->channels; c++)
         sums[c] = 0;
-        for (int32_t p = 0; p < positions; p++)
-            sums[c] += obf_read(map, source.table, source.norm, p, c) - layer->zero;
-    }
-    for (int k = 0; k < network->classes; k++, bits += (inputs + 7) / 8) {
-        int32_t sum = 0, position = 0;
-        int channel = 0;
-        for (int32_t j = 0; j < inputs; j++) {
-            const int32_t x =
-                pooled ? sums[channel] : obf_read(map, source.table, source.norm, position, channel) - layer->zero;
-            sum += bits[j / 8] >> (j % 8) & 1 ? x : -x;
-            if (++channel == map->channels) {
-                channel = 0;
-                position++;
+    for (int k = pooled ? -1 : 0; k < network->classes; k++) { /* -1: the sums; with them there is but one pixel */
+        const int height = pooled && k >= 0 ? 1 : map->height, width = pooled && k >= 0 ? 1 : map->width;
+        int32_t sum = 0;
+        int bit = 0;
+        for (int y = 0; y < height; y++)
+            for (int x = 0; x < width; x++) {
+                int32_t place = obf_pixel(map, y, x);
+                for (int c = 0; c < map->channels; c++, place += step) {
+                    int32_t value;
+                    if (pooled && k >= 0)
+                        value = sums[c];
+                    else
+                        value = obf_read(map, source.table, source.norm, place, c) - layer->zero;
+                    if (k < 0)
+                        sums[c] += value;
+                    else {
+                        sum += *bits >> bit & 1 ? value : -value;
+                        bits += ++bit >> 3; /* the next byte after eight */
+                        bit &= 7;
+                    }
+                }
             }
-        }
+        if (k < 0)
+            continue;
+        bits += bit != 0; /* each output begins with a byte of its own */
         logits[k] = obf_rsh(sum, layer->shift) * network->logits[2 * k] + network->logits[2 * k + 1];
     }
 }

@@ -7,14 +7,16 @@ void obf_layer_max(const obf_network *network, const obf_layer *layer, uint8_t *
     for (int y = first; y < end; y++)
         for (int x = 0; x < out.width; x++) {
             const obf_window w = obf_window_at(layer, &source.map, y, x);
-            for (int c = 0; c < out.channels; c++) {
+            int32_t place = obf_pixel(&out, y, x);
+            for (int c = 0; c < out.channels; c++, place += obf_step(&out)) {
                 int32_t largest = INT32_MIN;
                 for (int row = w.top; row < w.bottom; row++)
                     for (int column = w.left; column < w.right; column++) {
-                        const int32_t value = obf_get(&source, row, column, c);
+                        const int32_t from = obf_pixel(&source.map, row, column) + c * obf_step(&source.map);
+                        const int32_t value = obf_read(&source.map, source.table, source.norm, from, c);
                         largest = value > largest ? value : largest;
                     }
-                obf_put(&out, y, x, c, largest);
+                obf_put(&out, place, largest);
             }
         }
 }
