@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Family = Literal["any", "few", "nibble", "helium"]
 SourceType = Literal["pixels", "u8", "i16"]
 ANY_GROUPS = 32  # OBF_ANY_GROUPS
+HELIUM_PIXELS = 128  # that a band has at most, beside those that a stride leaves out
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
         return np.pad(bits, ((0, 0), (0, 4 - bits.shape[1]))).tobytes()
     channels, outputs = shape.source[0], len(bits)
     ones = np.unpackbits(bits, axis=1, count=shape.inputs, bitorder="little").reshape(outputs, 3, 3, channels)
-    if family == "helium":  # for each tap its channels, 16 by 16
+    if family == "helium":  # [output, row, 16 channels by 16, column, 16]
         rows = np.pad(ones, ((0, 0), (0, 0), (0, 0), (0, _vectors(shape) - channels)))
-        return np.packbits(rows.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
+        order = rows.reshape(outputs, 3, 3, -1, 16).transpose(0, 1, 3, 2, 4)
+        return np.packbits(order.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
     assert family == "nibble"
     padded = np.zeros((outputs, 3, 3, 4 * _groups(shape)), np.uint8)
     padded[..., :channels] = ones
@@ -80,7 +82,8 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
 @dataclass(frozen=True)
 class Window:
     """What a kernel keeps tables of: so many tuples of four pixels side by side (conv_nibble.c), and of so many pairs of
-    groups of four channels at a time; 0 for all of them, and for kernels without a choice.
+    groups of four channels at a time; 0 for all of them, and for kernels without a choice. conv_helium.c keeps staged rows:
+    those that `columns` rows of the output need.
     """
 
     columns: int = 0
@@ -92,6 +95,9 @@ def windows(family: Family, shape: ConvShape, by_row: bool) -> list[Window]:
 
     `by_row`: the kernel is called row by row, which builds the tables anew for each; only then a part of the channels pays.
     """
+    if family == "helium":  # weights are spread anew for each band of rows: past so many pixels that is next to nothing
+        most = min(shape.out[1], max(1, HELIUM_PIXELS // (shape.stride**2 * shape.out[2])))
+        return [Window(rows) for rows in (range(1, min(most, 4) + 1) if by_row else [most])]
     if family != "nibble":
         return [Window()]
     most = min(
@@ -119,10 +125,11 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
         return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
     if family == "few":
         return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
-    if family == "helium":  # three staged rows and their sums, the weights of two outputs as bytes
-        places = (-(-shape.out[2] // 3) * 3 - 1) * shape.stride + 3
-        sums = (shape.out[2] + 2) * -(-shape.out[0] // 4) * 4
-        return 3 * places * (4 + _vectors(shape)) + 4 * sums + 18 * _vectors(shape)
+    if family == "helium":  # two outputs' weights as bytes, staged rows and totals, sums and what they begin with
+        band, width = max(window.columns, 1), -(-shape.out[2] // 4) * 4
+        places = width + 2 if shape.stride == 1 else 3 * width
+        staged = (band - 1) * shape.stride + 3
+        return 18 * _vectors(shape) + staged * (places * _vectors(shape) + 16 * -(-places // 4)) + 13 * band * width
     assert family == "nibble"
     places = (window.columns - 1) * shape.stride + 3
     groups = 2 * window.chunk or _groups(shape)
