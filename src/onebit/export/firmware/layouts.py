@@ -129,7 +129,8 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
         band, width = max(window.columns, 1), -(-shape.out[2] // 4) * 4
         places = width + 2 if shape.stride == 1 else 3 * width
         staged = (band - 1) * shape.stride + 3
-        return 18 * _vectors(shape) + staged * (places * _vectors(shape) + 16 * -(-places // 4)) + 13 * band * width
+        rows = staged * (places * _vectors(shape) + 4 * width) + 4 * places
+        return 18 * _vectors(shape) + rows + 13 * band * width
     assert family == "nibble"
     places = (window.columns - 1) * shape.stride + 3
     groups = 2 * window.chunk or _groups(shape)
