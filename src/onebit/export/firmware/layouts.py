@@ -82,8 +82,8 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
 @dataclass(frozen=True)
 class Window:
     """What a kernel keeps tables of: so many tuples of four pixels side by side (conv_nibble.c), and of so many pairs of
-    groups of four channels at a time; 0 for all of them, and for kernels without a choice. conv_helium.c keeps staged rows:
-    those that `columns` rows of the output need.
+    groups of four channels at a time; 0 for all of them, and for kernels without a choice. In place of the
+    latter conv_helium.c has the rows of a band, at least 1.
     """
 
     columns: int = 0
@@ -95,9 +95,8 @@ def windows(family: Family, shape: ConvShape, by_row: bool) -> list[Window]:
 
     `by_row`: the kernel is called row by row, which builds the tables anew for each; only then a part of the channels pays.
     """
-    if family == "helium":  # weights are spread anew for each band of rows: past so many pixels that is next to nothing
-        most = min(shape.out[1], max(1, HELIUM_PIXELS // (shape.stride**2 * shape.out[2])))
-        return [Window(rows) for rows in (range(1, min(most, 4) + 1) if by_row else [most])]
+    if family == "helium":
+        return [Window(chunk=1 if by_row else _band(shape))]
     if family != "nibble":
         return [Window()]
     most = min(
@@ -126,7 +125,7 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
     if family == "few":
         return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
     if family == "helium":  # two outputs' weights as bytes, staged rows and totals, sums and what they begin with
-        band, width = max(window.columns, 1), -(-shape.out[2] // 4) * 4
+        band, width = max(window.chunk, 1), -(-shape.out[2] // 4) * 4
         places = width + 2 if shape.stride == 1 else 3 * width
         staged = (band - 1) * shape.stride + 3
         rows = staged * (places * _vectors(shape) + 4 * width) + 4 * places
@@ -135,6 +134,11 @@ def scratch(family: Family, shape: ConvShape, window: Window) -> int:
     places = (window.columns - 1) * shape.stride + 3
     groups = 2 * window.chunk or _groups(shape)
     return 3 * places * (128 * groups + 16) + (16 * shape.out[0] if window.chunk else 0)
+
+
+def _band(shape: ConvShape) -> int:
+    """Rows of the output for which the helium kernel spreads weights at once; more of them would gain next to nothing."""
+    return min(shape.out[1], max(1, HELIUM_PIXELS // (shape.stride**2 * shape.out[2])))
 
 
 def _groups(shape: ConvShape) -> int:

@@ -317,17 +317,18 @@ APART void finish(const job *j, int y, int end, int o) {
         const int slot = obf_slot(y, conv->out.rows), base_slot = conv->base ? obf_slot(y, conv->base_rows) : 0;
         const int32_t at = (int32_t)slot * width, base_at = (int32_t)base_slot * width;
         int rows = 1; /* that lie behind each other, without a gap between their sums */
+        if (!usual) {
+            for (int x = 0; x < width; x++)
+                for (int k = 0; k <= both; k++)
+                    obf_write(conv, at + x, base_at + x, o + k, sums[x / PIXELS * 2 * PIXELS + k * PIXELS + x % PIXELS]);
+            sums += 2 * j->width;
+            y++;
+            continue;
+        }
         if (width % PIXELS == 0)
             while (y + rows < end && slot + rows < conv->out.rows && (!conv->base || base_slot + rows < conv->base_rows))
                 rows++;
         y += rows;
-        if (!usual) {
-            for (int x = 0; x < rows * width; x++)
-                for (int k = 0; k <= both; k++)
-                    obf_write(conv, at + x, base_at + x, o + k, sums[x / PIXELS * 2 * PIXELS + k * PIXELS + x % PIXELS]);
-            sums += 2 * rows * j->width;
-            continue;
-        }
         const int16_t *base = conv->base ? conv->base + base_at * channels + o : 0;
         uint8_t *out = (uint8_t *)conv->out.data + (at * channels + o) * (conv->write ? 1 : 2);
         /* In assembly for the loop that leaves out what is beyond the row by itself. */
@@ -369,7 +370,7 @@ static void lay_out(job *j, const obf_conv *conv) {
     j->width = (conv->out.width + PIXELS - 1) / PIXELS * PIXELS;
     j->places = stride == 1 ? j->width + TAPS - 1 : TAPS * j->width;
     j->next = stride == 1 ? 1 : j->width;
-    j->band = conv->columns ? conv->columns : 1;
+    j->band = conv->chunk ? conv->chunk : 1;
     j->row = (int32_t)j->chunks * j->places * STEP;
     const int staged = (j->band - 1) * stride + TAPS, kernel_row = 2 * STEP * TAPS * j->chunks;
     j->panel = (uint8_t *)conv->scratch;
