@@ -21,7 +21,7 @@
 #define APART __attribute__((noinline)) static /* together they would take more stack */
 
 enum { TAPS = 3, STEP = 16, PIXELS = 4 };
-enum { MOST = 65535 / 3 }; /* channels of the output of which 16-bit offsets reach four pixels */
+enum { MOST = 65534 / 3 }; /* channels of the output of which 16-bit offsets reach four pixels */
 
 typedef struct block { /* four pixels of a row of the output */
     int32_t first[PIXELS]; /* what their sums begin with */
@@ -256,12 +256,18 @@ static void spread(const job *j, const uint16_t *one, const uint16_t *two) {
     PLACE("q3", "48") DOT("r4", "q2", "q4") WEIGHTS("q5") DOT("r6", "q3", "q4") "add r7, r5\n" DOT("r8", "q0", "q5") \
     DOT("r10", "q1", "q5") DOT("r12", "q2", "q5") DOT("lr", "q3", "q5")
 
+#if defined(__ARM_FEATURE_BTI_DEFAULT) /* then jumps may lead to such an instruction only */
+#define LAND ".inst.w 0xf3af800f\n" /* bti, which older assemblers lack */
+#else
+#define LAND ""
+#endif
+
 /* Returns where the sums end. On the stack: `end`, the panel, rounds, and where the first begins. */
 #define DOTS(NAME, STEP_CODE) \
     __attribute__((naked, aligned(4))) static int32_t *NAME( \
         int32_t *sums, const block *blocks, const block *end, const dots *of) { \
         __asm__( \
-            "push {r4-r11, lr}\n" \
+            LAND "push {r4-r11, lr}\n" \
             "vpush {d8-d11}\n" \
             "ldm r3, {r4-r7}\n" \
             "adr.w r8, 2f\n" \
@@ -279,7 +285,7 @@ static void spread(const job *j, const uint16_t *one, const uint16_t *two) {
             "ldm r11!, {r0, r2, r4, r6, r7}\n" \
             "ldrd r3, r9, [sp, #4]\n" \
             "ldr pc, [sp, #12]\n" \
-            "2:" STEP_CODE "3:" STEP_CODE "4:" STEP_CODE \
+            "2:" LAND STEP_CODE "3:" LAND STEP_CODE "4:" LAND STEP_CODE \
             "subs r9, #1\n" \
             "bne 2b\n" \
             "stm r1!, {r0, r2, r4, r6, r8, r10, r12, lr}\n" \
