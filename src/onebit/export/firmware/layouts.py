@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Family = Literal["any", "few", "nibble", "helium"]
 SourceType = Literal["pixels", "u8", "i16"]
 ANY_GROUPS = 32  # OBF_ANY_GROUPS
+HELIUM_PIXELS = 128  # that a band has at most, beside those that a stride leaves out
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
         return np.pad(bits, ((0, 0), (0, 4 - bits.shape[1]))).tobytes()
     channels, outputs = shape.source[0], len(bits)
     ones = np.unpackbits(bits, axis=1, count=shape.inputs, bitorder="little").reshape(outputs, 3, 3, channels)
-    if family == "helium":  # for each tap its channels, 16 by 16
+    if family == "helium":  # [output, row, 16 channels by 16, column, 16]
         rows = np.pad(ones, ((0, 0), (0, 0), (0, 0), (0, _vectors(shape) - channels)))
-        return np.packbits(rows.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
+        order = rows.reshape(outputs, 3, 3, -1, 16).transpose(0, 1, 3, 2, 4)
+        return np.packbits(order.reshape(outputs, -1), axis=1, bitorder="little").tobytes()
     assert family == "nibble"
     padded = np.zeros((outputs, 3, 3, 4 * _groups(shape)), np.uint8)
     padded[..., :channels] = ones
@@ -78,11 +80,13 @@ def weights(family: Family, shape: ConvShape, bits: NDArray[np.uint8]) -> bytes:
 
 
 def chunks(family: Family, shape: ConvShape, by_row: bool) -> list[int]:
-    """How many pairs of groups of four channels a kernel may have tables of at a time, the one that needs the least scratch
-    memory first, the best last: 0, which is all of them. Kernels without tables know no other.
+    """How much a kernel may do at a time, the one that needs the least scratch memory first, the best last: of how many pairs
+    of groups of four channels nibble has tables (0: all), for how many rows helium spreads weights. Others know only 0.
 
     `by_row`: the kernel is called row by row, which builds the tables anew for each; only then a part of the channels pays.
     """
+    if family == "helium":  # rows of a band
+        return [1 if by_row else _band(shape)]
     parts = range(1, min(_groups(shape) // 2, 256)) if family == "nibble" and by_row else ()
     return sorted([*parts, 0], key=lambda chunk: scratch(family, shape, chunk))
 
@@ -102,14 +106,21 @@ def scratch(family: Family, shape: ConvShape, chunk: int) -> int:
         return 64 * ANY_GROUPS + (4 * shape.out[0] if chunked else 0)
     if family == "few":
         return 3 * 4 * (-(-shape.out[2] // 4) * 4 + 2) << shape.source[0]
-    if family == "helium":  # three staged rows and their sums, the weights of two outputs as bytes
-        places = (-(-shape.out[2] // 3) * 3 - 1) * shape.stride + 3
-        sums = (shape.out[2] + 2) * -(-shape.out[0] // 4) * 4
-        return 3 * places * (4 + _vectors(shape)) + 4 * sums + 18 * _vectors(shape)
+    if family == "helium":  # two outputs' weights as bytes, staged rows and totals, sums and what they begin with
+        band, width = max(chunk, 1), -(-shape.out[2] // 4) * 4
+        places = width + 2 if shape.stride == 1 else 3 * width
+        staged = (band - 1) * shape.stride + 3
+        rows = staged * (places * _vectors(shape) + 4 * width) + 4 * places
+        return 18 * _vectors(shape) + rows + 13 * band * width
     assert family == "nibble"
     groups = 2 * chunk or _groups(shape)
     group = 512 if shape.stride == 1 else 768  # nibble.h, GROUP_1 and GROUP_2
     return 3 * (group * groups + 16 * (3 + shape.stride)) + (32 * shape.out[0] if chunk else 0)
+
+
+def _band(shape: ConvShape) -> int:
+    """Rows of the output for which the helium kernel spreads weights at once; more of them would gain next to nothing."""
+    return min(shape.out[1], max(1, HELIUM_PIXELS // (shape.stride**2 * shape.out[2])))
 
 
 def _groups(shape: ConvShape) -> int:

@@ -68,7 +68,7 @@ typedef struct obf_conv {
     const void *weights;     /* in the order of the kernel that runs it (src/onebit/export/firmware/layouts.py) */
     uint8_t kernel_height, kernel_width, stride, top, left, shift;
     uint8_t zero;            /* of the value read */
-    uint8_t chunk;           /* for kernels with tables: of how many channels at a time, 0 of all; see layouts.py */
+    uint8_t chunk;           /* nibble: tables of how many channels at a time; helium: rows of a band; see layouts.py */
     void *scratch;           /* 8-byte aligned; as large as layouts.py says */
 } obf_conv;
 
