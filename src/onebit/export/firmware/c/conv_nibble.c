@@ -36,6 +36,7 @@ typedef struct job {
     int usual;          /* and what is written? */
     obf_spot window[PLACES];
     obf_eight eight;    /* what of it is the same for all */
+    int32_t all[EIGHT]; /* of all inputs: pixels 0, 2, 1, 3 of a tuple, then of the next */
 } job;
 
 /* -- tables ---------------------------------------------------------------------------------------------------------- */
@@ -65,7 +66,7 @@ static void move_window(job *j, int tuple) {
 }
 
 /* Any case: number by number, through everything that a reader applies; y is -1 outside the map. The tables of all places. */
-static void build_any(const job *j, const obf_row *row, int y, int tuple, int group) {
+static OBF_ALONE void build_any(const job *j, const obf_row *row, int y, int tuple, int group) {
     const obf_conv *conv = j->conv;
     const obf_map *source = &conv->source;
     for (int i = 0; i < 2 * j->places; i++) { /* places, pixels 0 and 2, 1 and 3 of each */
@@ -73,7 +74,8 @@ static void build_any(const job *j, const obf_row *row, int y, int tuple, int gr
         int x[2], channel = 4 * group;
         x[0] = (tuple + (i & 1) * j->quarter) * conv->stride - conv->left + (i >> 1);
         x[1] = x[0] + 2 * j->quarter * conv->stride;
-        row->totals[2 * i] = row->totals[2 * i + 1] = 0;
+        if (!row->more)
+            row->totals[2 * i] = row->totals[2 * i + 1] = 0;
         for (uint32_t done = 0; done < row->size; done += row->group_bytes) {
             uint32_t *table = (uint32_t *)(void *)(row->tables + spot->table + done) + (i & 1), v[4];
             for (int k = 0; k < 4; k++, channel++) {
@@ -93,14 +95,13 @@ static void build_any(const job *j, const obf_row *row, int y, int tuple, int gr
 }
 
 /* The tables of row y of the source for the window, of groups first..end - 1. */
-static void build_row(const job *j, int y, int slot, int tuple, int first, int end) {
+static OBF_ALONE void build_row(const job *j, int y, int slot, int tuple, int first, int end) {
     const obf_conv *conv = j->conv;
     const obf_map *source = &conv->source;
     const int inside = y >= 0 && y < source->height;
     if (!inside && !conv->zero) /* adds nothing to any sum */
         return;
     const int32_t start = (int32_t)obf_slot(inside ? y : 0, source->rows) * source->quarter * source->channels;
-    int32_t *totals = j->totals + slot * j->places * 4, part[4 * PLACES];
     for (int group = first; group < end; group += SAFE_GROUPS) {
         const int count = end - group > SAFE_GROUPS ? SAFE_GROUPS : end - group;
         obf_row row;
@@ -109,7 +110,8 @@ static void build_row(const job *j, int y, int slot, int tuple, int first, int e
         row.group_bytes = j->group_bytes;
         row.size = (uint32_t)count * j->group_bytes;
         row.tables = j->tables + (uint32_t)slot * j->row_bytes + (uint32_t)(group - first) * j->group_bytes;
-        row.totals = group ? part : totals;
+        row.totals = j->totals + slot * j->places * 4;
+        row.more = group > 0;
         row.spots = j->window;
         row.places = j->places;
         if (!j->direct)
@@ -120,8 +122,6 @@ static void build_row(const job *j, int y, int slot, int tuple, int first, int e
 #else
             obf_row_any(&row);
 #endif
-        for (int i = 0; group && i < 4 * j->places; i++)
-            totals[i] += part[i];
     }
 }
 
@@ -213,36 +213,45 @@ static void fast(obf_eight *e, int stride) {
 
 #endif
 
-/* All outputs of two tuples in any case, over the pairs of groups from `first` on that e has: in lanes of 32 bits, out of sums
- * of so few channels that they fit into 16. */
-static void slow(const job *j, const obf_eight *e, const int32_t all[EIGHT], int y, int tuple, int first) {
+/* Adds to s what one output's weights, from `weights` on, choose of the tables that e has: in lanes of 32 bits, out of sums of so
+ * few channels that they fit into 16. */
+static OBF_ALONE void sum_wide(const job *j, const obf_eight *e, const uint8_t *weights, int32_t s[EIGHT]) {
+    for (const obf_rows *row = e->list; row->tables; row++, weights += TAPS * j->pairs) {
+        obf_rows some[2] = {*row, {0, 0}};
+        const uint8_t *w = weights;
+        for (int left = row->pairs; left > 0; left -= SAFE_PAIRS) {
+            uint32_t part[4];
+            some[0].pairs = left < SAFE_PAIRS ? left : SAFE_PAIRS;
+            w = obf_sum(part, some, w, j->conv->stride);
+            for (int i = 0; i < EIGHT; i++)
+                s[i] += (int32_t)(part[i >> 1] >> 16 * (i & 1) & 0xffff);
+            some[0].tables += SAFE_PAIRS * (int)j->group_bytes / 2; /* words of two groups */
+        }
+    }
+}
+
+/* All outputs of two tuples in any case, over the pairs of groups from `first` on that e has. */
+static OBF_ALONE void slow(const job *j, int y, int tuple, int first) {
     const obf_conv *conv = j->conv;
-    const int channels = conv->out.channels, count = e->list->pairs, last = first + count == j->pairs;
-    const uint8_t *weights = e->weights, *corrections = (const uint8_t *)conv->weights + channels * TAPS * TAPS * j->pairs;
+    const obf_eight *e = &j->eight;
+    const int channels = conv->out.channels, each = TAPS * TAPS * j->pairs, last = first + e->list->pairs == j->pairs;
     int32_t *partial = j->partial;
-    for (int o = 0; o < channels; o++, weights += TAPS * TAPS * j->pairs, corrections += 4) {
-        int32_t s[EIGHT];
-        const uint8_t *w = weights + TAPS * first;
+    for (int o = 0; o < channels; o++) {
+        int32_t s[EIGHT], less = 0;
         for (int i = 0; i < EIGHT; i++)
             s[i] = first ? partial[i] : 0;
-        for (const obf_rows *row = e->list; row->tables; row++, w += TAPS * j->pairs)
-            for (int done = 0; done < count; done += SAFE_PAIRS) {
-                uint32_t part[4];
-                obf_rows some[2] = {*row, {0, 0}};
-                some[0].tables += done * (int)j->group_bytes / 2; /* words of two groups */
-                some[0].pairs = count - done < SAFE_PAIRS ? count - done : SAFE_PAIRS;
-                (void)obf_sum(part, some, w + TAPS * done, conv->stride);
-                for (int i = 0; i < EIGHT; i++)
-                    s[i] += (int32_t)(part[i >> 1] >> 16 * (i & 1) & 0xffff);
-            }
+        sum_wide(j, e, e->weights + o * each + TAPS * first, s);
+        if (conv->zero)
+            less = correction((const uint8_t *)conv->weights + channels * each + 4 * o);
         for (int i = 0; i < EIGHT; i++) { /* in the order of halves */
             const int t = tuple + (i >> 2), x = t + ((i >> 1 & 1) | (i & 1) << 1) * j->quarter;
             if (!last)
-                *partial++ = s[i];
+                partial[i] = s[i];
             else if (x < conv->out.width && t < j->quarter)
-                obf_write(conv, y, x, o, 2 * s[i] - all[i] - (conv->zero ? correction(corrections) : 0));
+                obf_write(conv, y, x, o, 2 * s[i] - j->all[i] - less);
         }
-        partial += last && first ? EIGHT : 0;
+        if (!last || first) /* only chunks have them */
+            partial += EIGHT;
     }
 }
 
@@ -265,12 +274,12 @@ static int32_t add_totals(const int32_t *const *rows, int32_t all[EIGHT], uint32
     return any;
 }
 
-/* All outputs of the window's tuples, of which the first is `tuple`. `ring`: the slot of the kernel's first row. */
-static void outputs(job *j, int y, int tuple, int ring, int first, int count) {
+/* All outputs of the window's tuples, of which the first is `tuple`, if nothing is unusual; else returns 0, and what `slow` needs
+ * is there. `ring`: the slot of the kernel's first row. */
+static OBF_ALONE int outputs(job *j, int y, int tuple, int ring, int count) {
     const obf_conv *conv = j->conv;
     const int stride = conv->stride, shift = conv->shift, bottom = y * stride - conv->top + TAPS - 1;
     const int32_t *totals[TAPS + 1], **last = &totals[TAPS];
-    int32_t all[EIGHT]; /* of all inputs: pixels 0, 2, 1, 3 of the first tuple, then of the second */
     int32_t any;
     obf_eight *e = &j->eight;
     obf_rows *rows = &e->rows[TAPS];
@@ -293,17 +302,15 @@ static void outputs(job *j, int y, int tuple, int ring, int first, int count) {
     e->list = rows;
 #if defined(__thumb2__)
     if (stride == 1)
-        any = obf_totals_thumb2(last, all, e->less, shift);
+        any = obf_totals_thumb2(last, j->all, e->less, shift);
     else
 #endif
-        any = add_totals(last, all, e->less, shift, stride);
+        any = add_totals(last, j->all, e->less, shift, stride);
     if (any >= 0xffff) /* the largest itself */
         for (int i = any = 0; i < EIGHT; i++)
-            any = all[i] > any ? all[i] : any;
-    if (!j->usual || count < j->pairs || any >= (shift ? 0xffff : 0x8000)) {
-        slow(j, e, all, y, tuple, first);
-        return;
-    }
+            any = j->all[i] > any ? j->all[i] : any;
+    if (!j->usual || count < j->pairs || any >= (shift ? 0xffff : 0x8000))
+        return 0;
     const int bytes = conv->write ? 4 : 8; /* of a channel of a tuple */
     const int32_t place = tuple * e->channels, row = j->quarter * e->channels;
     const int32_t second = tuple + 1 < j->quarter ? e->channels : 0;
@@ -321,6 +328,7 @@ static void outputs(job *j, int y, int tuple, int ring, int first, int count) {
 #else
     fast(e, stride);
 #endif
+    return 1;
 }
 
 void obf_conv_nibble(const obf_conv *conv, int first, int end) {
@@ -358,13 +366,15 @@ void obf_conv_nibble(const obf_conv *conv, int first, int end) {
                     const int count = j.pairs - done < chunk ? j.pairs - done : chunk;
                     for (int dy = 0; dy < TAPS; dy++)
                         build_row(&j, top + dy, dy, tuple, 2 * done, 2 * (done + count));
-                    outputs(&j, y, tuple, 0, done, count);
+                    if (!outputs(&j, y, tuple, 0, count))
+                        slow(&j, y, tuple, done);
                 }
                 continue;
             }
             for (; built < top + TAPS; built++, slot = slot == TAPS - 1 ? 0 : slot + 1)
                 build_row(&j, built, slot, tuple, 0, 2 * j.pairs);
-            outputs(&j, y, tuple, slot, 0, j.pairs);
+            if (!outputs(&j, y, tuple, slot, j.pairs))
+                slow(&j, y, tuple, 0);
         }
     }
 }

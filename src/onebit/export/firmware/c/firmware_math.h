@@ -15,6 +15,13 @@
 #define OBF_INLINE static inline
 #endif
 
+/* Never inlined: what it needs of the stack is then needed only while it runs. */
+#if defined(__GNUC__)
+#define OBF_ALONE __attribute__((noinline))
+#else
+#define OBF_ALONE
+#endif
+
 /* The loop that follows, of up to eight rounds, is written out: its arrays then live in registers. */
 #if defined(__clang__)
 #define OBF_UNROLL _Pragma("clang loop unroll(full)")

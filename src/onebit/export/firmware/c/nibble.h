@@ -41,6 +41,7 @@ typedef struct obf_row {
     int32_t *totals;            /* [place][4]: sums of all channels, of pixels 0, 2, 1, 3 */
     const obf_spot *spots;      /* [places] */
     int32_t places;
+    int32_t more;               /* are the sums added to those of other channels? */
 } obf_row;
 
 /* All outputs of two tuples where nothing is unusual: lanes of 16 bits suffice, maps in tuples. Both halves of a word are

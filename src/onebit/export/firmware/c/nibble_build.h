@@ -30,7 +30,7 @@ static inline uint32_t obf_halves_normed(uint32_t x, const int16_t *numbers) {
 
 /* Half of each number of a tuple, for some groups up to the table `end`: bytes as they are, from bit `bit` of each word on.
  * A function of its own, for processors with few registers. Returns the sums of all. */
-static __attribute__((noinline)) uint32_t obf_half_bytes(
+static OBF_ALONE uint32_t obf_half_bytes(
     uint32_t *table, const uint32_t *end, uint32_t group, const uint32_t *x, uint32_t bit) {
     uint32_t sum = 0;
     for (; table < end; table += group, x += 4) {
@@ -41,7 +41,7 @@ static __attribute__((noinline)) uint32_t obf_half_bytes(
 }
 
 /* The same in any case: numbers through the batch-norm of `numbers`, if there is one, moved as `spot` says. */
-static __attribute__((noinline)) uint32_t obf_half_any(
+static OBF_ALONE uint32_t obf_half_any(
     uint32_t *table, const uint32_t *end, uint32_t group, const uint32_t *x, uint32_t half, const int16_t *numbers, const obf_spot *spot) {
     /* Moved once, words change sides, and one of them moves within its own. Beyond 16 bits the mask leaves nothing. */
     const uint32_t up = spot->move & 7, down = spot->move >> 3 & 7, side = half ^ ((up + down) & 1);
@@ -80,8 +80,9 @@ static inline void obf_row_any(const obf_row *row) {
                 sum = obf_half_any(table, end, group, x, half, row->numbers, spot);
             else
                 sum = obf_half_bytes(table, end, group, x, 8 * half);
-            *totals++ = (int32_t)(sum & 0xffff);
-            *totals++ = (int32_t)(sum >> 16);
+            totals[0] = (row->more ? totals[0] : 0) + (int32_t)(sum & 0xffff);
+            totals[1] = (row->more ? totals[1] : 0) + (int32_t)(sum >> 16);
+            totals += 2;
         }
     }
 }

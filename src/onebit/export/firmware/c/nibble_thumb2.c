@@ -137,7 +137,10 @@ __attribute__((naked)) void obf_row_thumb2(obf_row *row) {
         "lsr r5, r2, #16\n"
         "uxth r6, r3\n"
         "lsr r7, r3, #16\n"
-        "stm r0!, {r4-r7}\n"
+        "ldr r8, [r1, #32]\n"     /* more */
+        "cmp r8, #0\n"
+        "bne 11f\n"
+        "10: stm r0!, {r4-r7}\n"
         "str r0, [r1, #20]\n"
         "ldr r4, [r1, #28]\n"     /* places */
         "subs r4, r4, #1\n"
@@ -159,7 +162,13 @@ __attribute__((naked)) void obf_row_thumb2(obf_row *row) {
         "ldr r10, [sp, #4]\n"
         "tst r10, #128\n"         /* OBF_HALF */
         "beq 4b\n" ENTRIES("16")
-        "b 5b\n");
+        "b 5b\n"
+        "11: ldm r0, {r8-r11}\n"
+        "add r4, r4, r8\n"
+        "add r5, r5, r9\n"
+        "add r6, r6, r10\n"
+        "add r7, r7, r11\n"
+        "b 10b\n");
 }
 
 /* -- sums of all inputs: two tuples' in r0-r3 and r4-r7, added up from the totals of up to three rows' four places each ---- */
