@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from fractions import Fraction
 from pathlib import Path
 
@@ -108,3 +109,17 @@ def test_instructions_do_not_grow(core: str, cifar10: tuple[Packed, np.ndarray],
         ran = sum(boards.instructions(folder, core, counter).values()) // 2
         known = stored["counts"][f"{core}, {name}"]["total"]
         assert ran <= 1.01 * known, f"{name}: {ran:,} instructions, {known:,} are stored: tools/measure_firmware.py"
+
+
+@pytest.mark.parametrize("core", [core for core in CORES if core.startswith("cortex")])
+def test_instructions_of_single_layers_do_not_grow(core: str, tmp_path: Path) -> None:
+    """As for networks; then run benchmarks/firmware/cmsis_nn.py, whose layers these are."""
+    stored = json.loads((ROOT / "results" / "firmware" / "cmsis_nn.json").read_text(encoding="utf-8"))
+    if not boards.compiler(core).startswith(stored["compiler"]):
+        pytest.skip(f"counts are stored for {stored['compiler']}, here is {boards.compiler(core)}")
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "firmware" / "cmsis_nn.py"))
+    counter = boards.plugin(tmp_path)
+    for name, layer in benchmark["LAYERS"].items():
+        ran = benchmark["own_layer"](core, layer, tmp_path / str(layer), counter, "-Os")
+        known = stored["cores"][core]["layers"][name]["-Os"]
+        assert ran <= 1.01 * known, f"{name}: {ran:,} instructions, {known:,} are stored: benchmarks/firmware/cmsis_nn.py"

@@ -28,12 +28,12 @@ typedef struct job {
     uint8_t *tables;    /* [kernel row][group] */
     int32_t *totals;    /* [kernel row][place][4]: the sum over all channels of pixels 0, 2, 1, 3 */
     int32_t *partial;   /* [output][8]: sums of the chunks before */
-    int quarter;        /* tuples of a row of the output */
-    int places;         /* of the window */
-    int pairs;          /* of groups of four channels */
+    uint16_t quarter;   /* tuples of a row of the output */
+    uint16_t pairs;     /* of groups of four channels */
     uint32_t group_bytes, row_bytes;
-    int direct;         /* is what is read one of the usual cases, maps in tuples that fit? */
-    int usual;          /* and what is written? */
+    uint8_t direct;     /* is what is read one of the usual cases, maps in tuples that fit? */
+    uint8_t usual;      /* and what is written? */
+    uint8_t places;     /* of the window */
     obf_spot window[PLACES];
     obf_eight eight;    /* what of it is the same for all */
     int32_t all[EIGHT]; /* of all inputs: pixels 0, 2, 1, 3 of a tuple, then of the next */
@@ -165,7 +165,7 @@ static inline void word(const obf_eight *e, uint32_t s, int i, const int16_t *nu
 }
 
 /* Two tuples, as bytes, with neither base nor shift. */
-static void fast_bytes(const obf_eight *e, int stride) {
+static OBF_ALONE void fast_bytes(const obf_eight *e, int stride) {
     const uint8_t *weights = e->weights;
     const int16_t *numbers = e->numbers;
     const uint32_t less0 = e->less[0], less1 = e->less[1], less2 = e->less[2], less3 = e->less[3];
@@ -257,14 +257,15 @@ static OBF_ALONE void slow(const job *j, int y, int tuple, int first) {
 
 /* From the totals of some rows, a null behind the last, the sums of all inputs of eight pixels, and what `less` is of obf_eight.
  * Returns all of the former, one ored to the other. */
-static int32_t add_totals(const int32_t *const *rows, int32_t all[EIGHT], uint32_t less[4], int shift, int stride) {
+static OBF_ALONE int32_t add_totals(const int32_t *const *rows, int32_t all[EIGHT], uint32_t less[4], int shift, int stride) {
     int32_t any = 0;
     for (int i = 0; i < EIGHT; i++)
         all[i] = 0;
     for (; *rows; rows++)
-        for (int i = 0; i < EIGHT; i++) {
-            const int32_t *t = *rows + (i < 4 ? i : 4 * stride + i - 4);
-            all[i] += t[0] + t[4] + t[8];
+        for (int i = 0; i < 4; i++) {
+            const int32_t *t = *rows + i, middle = t[4] + t[8];
+            all[i] += t[0] + middle;
+            all[4 + i] += t[12] + (stride == 1 ? middle : t[8] + t[16]);
         }
     for (int i = 0; i < EIGHT; i++) {
         const int32_t s = (all[i] + (shift > 1)) >> (shift > 0);
@@ -336,9 +337,9 @@ void obf_conv_nibble(const obf_conv *conv, int first, int end) {
     const int tuples = out->quarter != 0;
     job j;
     j.conv = conv;
-    j.quarter = tuples ? out->quarter : (out->width + 3) / 4;
-    j.places = TAPS + conv->stride;
-    j.pairs = (source->channels + 7) / 8;
+    j.quarter = (uint16_t)(tuples ? out->quarter : (out->width + 3) / 4);
+    j.places = (uint8_t)(TAPS + conv->stride);
+    j.pairs = (uint16_t)((source->channels + 7) / 8);
     const int chunk = conv->chunk ? conv->chunk : j.pairs;
     j.group_bytes = 4 * (conv->stride == 1 ? GROUP_1 : GROUP_2);
     j.row_bytes = (uint32_t)(2 * chunk) * j.group_bytes;

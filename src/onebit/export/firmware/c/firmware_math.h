@@ -53,7 +53,7 @@ static inline int32_t obf_q15mulr(int32_t x, int32_t m) {
 uint8_t obf_normed(const obf_norm *norm, int channel, int32_t x);
 
 /* (x >> 15), as an unsigned byte. */
-static inline int32_t obf_byte15(int32_t x) {
+OBF_INLINE int32_t obf_byte15(int32_t x) {
 #if defined(__thumb2__)
     int32_t y;
     __asm__("usat %0, #8, %1, asr #15" : "=r"(y) : "r"(x));
