@@ -1,4 +1,4 @@
-"""Exported pages in headless Chromium, opened from a disk: logits, ways in, damage, keyboard, light and dark, no request."""
+"""Exported pages in headless Chromium, opened from a disk: logits, ways in, damage, access, light and dark, no request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import io
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from onebit.data.pictures import fitted
 from onebit.export import web
 from onebit.packed import file
-from packed.test_golden import GOLDEN, pictures
+from packed.test_golden import GOLDEN, NAMES, pictures
 
 pytestmark = pytest.mark.target("browser")
 
@@ -40,15 +40,21 @@ SEND = """([kind, name, data]) => {  // a file as it comes by a drop or a paste
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def launch() -> Iterator[Callable[..., Any]]:
+    """Starts Chromium with these flags too."""
     found = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("needs chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
+        yield lambda *more: running.chromium.launch(executable_path=found, args=[*FLAGS, *more])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    opened = launch()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +171,64 @@ def test_a_damaged_model_says_so(browser: Any, folder: Path, tmp_path: Path) -> 
     opened.close()
 
 
-def test_keyboard_and_names(page: Any) -> None:
-    """Tab reaches every control, each has a name, and the answer is announced."""
-    seen = []
-    for _ in range(7):
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert [one for one in seen if one in ("skip", "file", "camera", "layer", "scroll", "download")] == [
-        "skip", "file", "camera", "layer", "scroll", "download",
-    ]  # fmt: skip
+def test_names(page: Any) -> None:
+    """Each control has a name, and the answer is announced."""
     for role, name in (("button", "Use the camera"), ("combobox", "Layer"), ("link", "Save the model")):
         assert page.get_by_role(role, name=name).count() == 1
     assert page.get_by_label("Choose a picture").count() == 1
     assert page.get_attribute("#answer", "aria-live") == "polite"
+
+
+def test_keyboard_alone(page: Any, folder: Path) -> None:
+    """Tab reaches all controls in the order of the page, each of them is framed while it has the focus, and it works."""
+    seen = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        name, shape, width, inside = page.evaluate(
+            """() => { const at = document.activeElement, box = at.id === "file" ? document.querySelector(".button.main") : at;
+              const style = getComputedStyle(box), { top, bottom } = box.getBoundingClientRect();
+              return [at.id || at.className, style.outlineStyle, parseFloat(style.outlineWidth), top < innerHeight && bottom > 0]; }"""
+        )
+        assert shape == "solid" and width >= 2 and inside, name
+        seen.append(name)
+        if name == "file":
+            with page.expect_file_chooser():
+                page.keyboard.press("Space")
+    assert seen == ["skip", "file", "camera", "layer", "scroll", "download"]
+    with page.expect_download() as saved:
+        page.keyboard.press("Enter")
+    assert saved.value.path().read_bytes() == (folder / "model.onebit").read_bytes()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("End")  # the weights scroll
+    wait(page, "document.querySelector('.scroll').scrollTop > 0")
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "results"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", NAMES)
+def test_axe_finds_nothing(browser: Any, name: str, scheme: str, tmp_path: Path) -> None:
+    """At first, with an answer, and with an error; nothing is left undecided either."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    web.export(file.load(GOLDEN / f"{name}.onebit"), tmp_path / "page")
+    opened = browser.new_page(color_scheme=scheme, reduced_motion="reduce")
+    opened.goto((tmp_path / "page" / "index.html").as_uri())
+    opened.wait_for_selector("html[data-ready]")
+
+    def check() -> None:
+        found = axe.run(opened).response
+        assert len(found["passes"]) > 30
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["incomplete"]] == []
+
+    check()
+    choose(opened, png(np.zeros((50, 60, 3), np.uint8)))
+    check()
+    opened.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
+    opened.wait_for_selector("#message:not([hidden])")
+    check()
+    opened.close()
 
 
 def test_weights_are_the_bits(page: Any) -> None:
