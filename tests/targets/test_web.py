@@ -1,4 +1,4 @@
-"""Exported pages in headless Chromium, opened from a disk: logits, ways in, damage, access, light and dark, no request."""
+"""Exported pages in headless Chromium, opened from a disk: logits, ways in, camera, damage, access, light and dark, no request."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CAMERA = ["--use-fake-device-for-media-stream"]
 SEND = """([kind, name, data]) => {  // a file as it comes by a drop or a paste
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)), transfer = new DataTransfer();
   transfer.items.add(new File([bytes], name, { type: name.endsWith("png") ? "image/png" : "text/plain" }));
@@ -228,6 +229,70 @@ def test_axe_finds_nothing(browser: Any, name: str, scheme: str, tmp_path: Path)
     opened.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
     opened.wait_for_selector("#message:not([hidden])")
     check()
+    opened.close()
+
+
+def film(pixels: np.ndarray[Any, Any]) -> bytes:
+    """A picture uint8 [32, 32, 3] as a film of 256 x 256, in the studio's range of ITU-R 601, which Chromium takes for a camera's."""
+    y, *colours = np.moveaxis(np.asarray(Image.fromarray(pixels).convert("YCbCr")).astype(np.float64), 2, 0)
+    planes = [16 + y.repeat(8, 0).repeat(8, 1) * 219 / 255]
+    planes += [128 + (c.repeat(4, 0).repeat(4, 1) - 128) * 224 / 255 for c in colours]
+    frame = b"FRAME\n" + b"".join(np.round(plane).astype(np.uint8).tobytes() for plane in planes)
+    return b"YUV4MPEG2 W256 H256 F10:1 Ip C420\n" + 4 * frame
+
+
+def test_the_camera(launch: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    """A camera that films a picture gives the picture's class, again and again, until it is stopped; by the keyboard alone."""
+    logits = np.load(GOLDEN / "cifar10-20-1-logits.npy")
+    ordered = np.sort(logits, 1)
+    sure = int((ordered[:, -1] - ordered[:, -2]).argmax())
+    (tmp_path / "a.y4m").write_bytes(film(pictures("cifar10-20-1")[sure]))
+    opened = launch(
+        *CAMERA, "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={tmp_path / 'a.y4m'}"
+    )
+    page = opened.new_page()
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    for key in ("Enter", "Space"):
+        page.evaluate("window.lastAnswer = undefined")
+        page.focus("#camera")
+        page.keyboard.press(key)
+        wait(page, "window.lastAnswer && !video.hidden")
+        seen = np.array(page.evaluate("Array.from((window.first = window.lastAnswer).pixels)"))
+        assert np.abs(seen - pictures("cifar10-20-1")[sure].ravel()).mean() < 4
+        assert page.inner_text("#answer").startswith(file.load(folder / "model.onebit").classes[logits[sure].argmax()])
+        assert page.is_visible("#video") and page.get_attribute("#camera", "aria-pressed") == "true"
+        wait(page, "window.lastAnswer !== window.first")
+        page.get_by_role("button", name="Stop the camera").press(key)
+        assert page.is_hidden("#video") and page.get_attribute("#camera", "aria-pressed") == "false"
+        assert page.evaluate("video.srcObject.getTracks().every((track) => track.readyState === 'ended')")
+        assert page.is_hidden("#message")
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            [*CAMERA, "--deny-permission-prompts"],
+            "The camera is not allowed to this page: allow it in the browser's settings",
+        ),
+        (["--use-fake-ui-for-media-stream"], "There is no camera: connect one"),
+    ],
+)
+def test_no_camera(launch: Callable[..., Any], folder: Path, flags: list[str], says: str) -> None:
+    """Refused, or none there (as on a test machine): what to do instead, and the page still works."""
+    opened = launch(*flags)
+    page = opened.new_page()
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    page.click("#camera")
+    page.wait_for_selector("#message:not([hidden])")
+    said = page.inner_text("#message")
+    assert said.startswith(says) and said.endswith(", or choose a picture.")
+    assert page.is_hidden("#video") and page.get_attribute("#camera", "aria-pressed") == "false"
+    choose(page, png(pictures("cifar10-20-1")[0]))
+    assert page.is_hidden("#message")
     opened.close()
 
 
