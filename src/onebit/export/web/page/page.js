@@ -117,7 +117,7 @@
     NotReadableError: "The camera cannot be read: another program may use it",
   };
   async function start() {
-    if (!navigator.mediaDevices) throw new Error("The browser gives this page no camera: open it from https:// or localhost");
+    if (!navigator.mediaDevices) throw new Error("The browser gives this page no camera: open it over HTTPS or from localhost");
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
     stream.getVideoTracks()[0].addEventListener("ended", () => {
       stop();
