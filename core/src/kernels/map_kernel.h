@@ -1,7 +1,7 @@
 /* What happens between convolutions, in the vectors of a vector_*.h or in loops written for a compiler to make vectors of. */
 
 /* Batch-norm, ReLU and requantisation, where no convolution does it on its way. */
-static void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
+OB_COLD void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
                  int32_t to) {
     const v16 zero = v_splat((uint16_t)op->zero);
     for (int32_t n = from; n < to; n++) {
@@ -31,7 +31,7 @@ OB_INLINE int32_t average_of(const average_row *a, int32_t j, const int kernel, 
     return (s * a->multiplier[j] + 0x4000) >> 15;
 }
 
-OB_INLINE void average_columns(const average_row *a, const ob_map *y, size_t at, const int kernel, const int stride) {
+OB_COLD_ONCE void average_columns(const average_row *a, const ob_map *y, size_t at, const int kernel, const int stride) {
     if (y->type == OB_U8) {
         uint8_t *to = (uint8_t *)y->data + at;
         for (int32_t j = 0; j < y->width; j++) to[j] = (uint8_t)average_of(a, j, kernel, stride);
@@ -42,7 +42,7 @@ OB_INLINE void average_columns(const average_row *a, const ob_map *y, size_t at,
 }
 
 /* What a window is divided by in each column, where it covers so many rows of the map. */
-static void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, int32_t rows, average_row *a) {
+OB_COLD void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, int32_t rows, average_row *a) {
     for (int32_t j = 0; j < y->width; j++) {
         const int32_t first = j * op->stride - op->left, end = first + op->width;
         const int32_t columns = (end < x->width ? end : x->width) - (first > 0 ? first : 0);
@@ -53,7 +53,7 @@ static void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, i
     }
 }
 
-OB_INLINE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows) {
+OB_COLD_ONCE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows) {
     for (int32_t r = 0; r < rows; r++, at += (size_t)x->pitch) {
         const uint8_t *bytes = (const uint8_t *)x->data + at;
         const int16_t *words = (const int16_t *)x->data + at;
@@ -117,7 +117,7 @@ static void average_second_row(const ob_operation *op, const average_row *a, con
 }
 
 /* A channel that is appended: it holds the zero. */
-static void append(const ob_map *y, int32_t c, int32_t zero) {
+OB_COLD void append(const ob_map *y, int32_t c, int32_t zero) {
     const size_t at = (size_t)c * y->plane;
     if (y->type == OB_U8)
         for (size_t j = 0; j < y->plane; j++) ((uint8_t *)y->data)[at + j] = (uint8_t)zero;
@@ -165,7 +165,7 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
 }
 
 /* Sums of x - zero over the map, for each channel. */
-static void totals(const ob_value *source, const ob_map *x, int32_t *to) {
+OB_COLD void totals(const ob_value *source, const ob_map *x, int32_t *to) {
     const int whole = x->pitch == x->width; /* then a plane is one long row */
     const int32_t rows = whole ? 1 : x->height, columns = whole ? x->height * x->width : x->width;
     for (int32_t c = 0; c < x->channels; c++) {
