@@ -70,6 +70,25 @@ typedef struct halves {
     int32_t even[MOST_COLUMNS / 2 + 256], odd[MOST_COLUMNS / 2 + 256]; /* from column -256 on */
 } halves;
 
+#ifdef OB_SMALL
+OB_INLINE int16_t average_half(int32_t s, int32_t half, int32_t shift, int32_t multiplier) {
+    s = (s + half) >> shift;
+    s = s < -32768 ? -32768 : s > 32767 ? 32767 : s;
+    return (int16_t)((s * multiplier + 0x4000) >> 15);
+}
+
+/* WebAssembly has no shift by another number each lane. But a window of 3 that moves by 2 and covers some of the map has
+ * another divisor in the first and the last column only: these are done again. */
+OB_INLINE void average_halves(const average_row *restrict a, const int32_t *restrict first, const int32_t *restrict second,
+                              const int32_t *restrict third, int16_t *restrict to, int32_t count, const int kernel) {
+    const int32_t middle = count / 2, half = a->half[middle], shift = a->shift[middle], multiplier = a->multiplier[middle];
+    (void)kernel; /* 3 */
+#pragma clang loop vectorize(enable) interleave(disable)
+    for (int32_t j = 0; j < count; j++) to[j] = average_half(first[j] + second[j] + third[j], half, shift, multiplier);
+    for (int32_t j = 0; j < count; j += count > 1 ? count - 1 : 1)
+        to[j] = average_half(first[j] + second[j] + third[j], a->half[j], a->shift[j], a->multiplier[j]);
+}
+#else
 OB_INLINE void average_halves(const average_row *restrict a, const int32_t *restrict first, const int32_t *restrict second,
                               const int32_t *restrict third, int16_t *restrict to, int32_t count, const int kernel) {
     for (int32_t j = 0; j < count; j++) {
@@ -79,12 +98,19 @@ OB_INLINE void average_halves(const average_row *restrict a, const int32_t *rest
         to[j] = (int16_t)((s * a->multiplier[j] + 0x4000) >> 15);
     }
 }
+#endif
 
 OB_INLINE void add_halves(const int16_t *restrict x, int32_t words, int more, int32_t *restrict even,
                           int32_t *restrict odd) {
     if (more)
+#ifdef OB_SMALL
+#pragma clang loop vectorize(enable) interleave(disable)
+#endif
         for (int32_t j = 0; j < words; j++) even[j] += x[2 * j], odd[j] += x[2 * j + 1];
     else
+#ifdef OB_SMALL
+#pragma clang loop vectorize(enable) interleave(disable)
+#endif
         for (int32_t j = 0; j < words; j++) even[j] = x[2 * j], odd[j] = x[2 * j + 1];
 }
 
