@@ -180,6 +180,9 @@ int ob_plan(const ob_operation *op, const ob_value *source, const ob_table_kerne
     l.nibble = s.nibble && !flat;
     const int64_t fan_in = (int64_t)source->channels * op->height * op->width; /* S and twice the bias: 3 * 2^8 or 2^16 each */
     l.halved = op->shift > 0 && fan_in * (s.planes == 2 ? 3 << 16 : 3 << 8) < INT32_MAX;
+#ifdef OB_SMALL /* half of 2 * S1 - S, with what rounds it, fits 16 bits: then all that is behind the sums is done in them */
+    if (l.halved && s.planes == 1 && fan_in * s.most + (1 << op->shift >> 1) < 65535) l.halved = 2;
+#endif
     l.shift = op->shift, l.has_base = op->base >= 0;
     for (l.pitch = 8; l.pitch <= widest; l.pitch *= 2)
         for (l.strip = least; l.strip <= kernels->strip; l.strip *= 2) {

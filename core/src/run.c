@@ -21,6 +21,12 @@ static ob_map map_of(const run *r, int32_t i) {
 
 static int32_t share(int32_t count, int part, int parts) { return (int32_t)((int64_t)count * part / parts); }
 
+#ifdef OB_SMALL /* one thread */
+static void share_tiles(const ob_table_layer *l, ob_table_job *job, int part, int parts) {
+    (void)part, (void)parts;
+    job->tile_end = l->tile_rows * l->columns, job->output_end = l->outputs;
+}
+#else
 /* Which part of a layer by tables a thread does: `a` parts of the tiles times parts / a of the outputs. The fewest steps
  * one after the other win; whoever shares outputs makes the same tables again, which costs as much as some outputs more.
  * With a matrix unit it is images, and 16 outputs at once. */
@@ -40,6 +46,7 @@ static void share_tiles(const ob_table_layer *l, ob_table_job *job, int part, in
     job->output = share(outputs, y, b) * unit, job->output_end = share(outputs, y + 1, b) * unit;
     if (job->output_end > l->outputs) job->output_end = l->outputs;
 }
+#endif
 
 /* Logits of a kernel of 1 x 1: all positions have the same weights, so each channel's numbers are summed first. */
 static void logits_of_totals(const ob_operation *op, const int32_t *totals, int32_t channels, int32_t *logits,
@@ -86,7 +93,9 @@ static void do_step(void *context, int part, int parts) {
     }
     case OB_NORM:
         if (table) table->norm(op, step->norm, &x, &y, from, to);
+#ifndef OB_SMALL /* all of its instruction sets have tables */
         else ob_scalar_norm(op, &x, &y, from, to);
+#endif
         break;
     case OB_AVERAGE:
         if (!table || !table->average(op, source, &x, &y, from, to)) ob_scalar_average(op, source, &x, &y, from, to);

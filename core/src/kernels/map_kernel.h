@@ -1,7 +1,7 @@
 /* What happens between convolutions, in the vectors of a vector_*.h or in loops written for a compiler to make vectors of. */
 
 /* Batch-norm, ReLU and requantisation, where no convolution does it on its way. */
-static void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
+OB_COLD void norm(const ob_operation *op, const int16_t *constants, const ob_map *x, const ob_map *y, int32_t from,
                  int32_t to) {
     const v16 zero = v_splat((uint16_t)op->zero);
     for (int32_t n = from; n < to; n++) {
@@ -31,7 +31,7 @@ OB_INLINE int32_t average_of(const average_row *a, int32_t j, const int kernel, 
     return (s * a->multiplier[j] + 0x4000) >> 15;
 }
 
-OB_INLINE void average_columns(const average_row *a, const ob_map *y, size_t at, const int kernel, const int stride) {
+OB_COLD_ONCE void average_columns(const average_row *a, const ob_map *y, size_t at, const int kernel, const int stride) {
     if (y->type == OB_U8) {
         uint8_t *to = (uint8_t *)y->data + at;
         for (int32_t j = 0; j < y->width; j++) to[j] = (uint8_t)average_of(a, j, kernel, stride);
@@ -42,7 +42,7 @@ OB_INLINE void average_columns(const average_row *a, const ob_map *y, size_t at,
 }
 
 /* What a window is divided by in each column, where it covers so many rows of the map. */
-static void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, int32_t rows, average_row *a) {
+OB_COLD void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, int32_t rows, average_row *a) {
     for (int32_t j = 0; j < y->width; j++) {
         const int32_t first = j * op->stride - op->left, end = first + op->width;
         const int32_t columns = (end < x->width ? end : x->width) - (first > 0 ? first : 0);
@@ -53,7 +53,7 @@ static void divisors(const ob_operation *op, const ob_map *x, const ob_map *y, i
     }
 }
 
-OB_INLINE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows) {
+OB_COLD_ONCE void add_rows(int32_t *sums, const ob_map *x, size_t at, int32_t rows) {
     for (int32_t r = 0; r < rows; r++, at += (size_t)x->pitch) {
         const uint8_t *bytes = (const uint8_t *)x->data + at;
         const int16_t *words = (const int16_t *)x->data + at;
@@ -70,6 +70,25 @@ typedef struct halves {
     int32_t even[MOST_COLUMNS / 2 + 256], odd[MOST_COLUMNS / 2 + 256]; /* from column -256 on */
 } halves;
 
+#ifdef OB_SMALL
+OB_INLINE int16_t average_half(int32_t s, int32_t half, int32_t shift, int32_t multiplier) {
+    s = (s + half) >> shift;
+    s = s < -32768 ? -32768 : s > 32767 ? 32767 : s;
+    return (int16_t)((s * multiplier + 0x4000) >> 15);
+}
+
+/* WebAssembly has no shift by another number each lane. But a window of 3 that moves by 2 and covers some of the map has
+ * another divisor in the first and the last column only: these are done again. */
+OB_INLINE void average_halves(const average_row *restrict a, const int32_t *restrict first, const int32_t *restrict second,
+                              const int32_t *restrict third, int16_t *restrict to, int32_t count, const int kernel) {
+    const int32_t middle = count / 2, half = a->half[middle], shift = a->shift[middle], multiplier = a->multiplier[middle];
+    (void)kernel; /* 3 */
+#pragma clang loop vectorize(enable) interleave(disable)
+    for (int32_t j = 0; j < count; j++) to[j] = average_half(first[j] + second[j] + third[j], half, shift, multiplier);
+    for (int32_t j = 0; j < count; j += count > 1 ? count - 1 : 1)
+        to[j] = average_half(first[j] + second[j] + third[j], a->half[j], a->shift[j], a->multiplier[j]);
+}
+#else
 OB_INLINE void average_halves(const average_row *restrict a, const int32_t *restrict first, const int32_t *restrict second,
                               const int32_t *restrict third, int16_t *restrict to, int32_t count, const int kernel) {
     for (int32_t j = 0; j < count; j++) {
@@ -79,12 +98,19 @@ OB_INLINE void average_halves(const average_row *restrict a, const int32_t *rest
         to[j] = (int16_t)((s * a->multiplier[j] + 0x4000) >> 15);
     }
 }
+#endif
 
 OB_INLINE void add_halves(const int16_t *restrict x, int32_t words, int more, int32_t *restrict even,
                           int32_t *restrict odd) {
     if (more)
+#ifdef OB_SMALL
+#pragma clang loop vectorize(enable) interleave(disable)
+#endif
         for (int32_t j = 0; j < words; j++) even[j] += x[2 * j], odd[j] += x[2 * j + 1];
     else
+#ifdef OB_SMALL
+#pragma clang loop vectorize(enable) interleave(disable)
+#endif
         for (int32_t j = 0; j < words; j++) even[j] = x[2 * j], odd[j] = x[2 * j + 1];
 }
 
@@ -117,7 +143,7 @@ static void average_second_row(const ob_operation *op, const average_row *a, con
 }
 
 /* A channel that is appended: it holds the zero. */
-static void append(const ob_map *y, int32_t c, int32_t zero) {
+OB_COLD void append(const ob_map *y, int32_t c, int32_t zero) {
     const size_t at = (size_t)c * y->plane;
     if (y->type == OB_U8)
         for (size_t j = 0; j < y->plane; j++) ((uint8_t *)y->data)[at + j] = (uint8_t)zero;
@@ -165,7 +191,7 @@ static int average(const ob_operation *op, const ob_value *source, const ob_map 
 }
 
 /* Sums of x - zero over the map, for each channel. */
-static void totals(const ob_value *source, const ob_map *x, int32_t *to) {
+OB_COLD void totals(const ob_value *source, const ob_map *x, int32_t *to) {
     const int whole = x->pitch == x->width; /* then a plane is one long row */
     const int32_t rows = whole ? 1 : x->height, columns = whole ? x->height * x->width : x->width;
     for (int32_t c = 0; c < x->channels; c++) {

@@ -43,7 +43,7 @@ OB_INLINE void block_of_nibbles(const tile *t, const block *b, int32_t channel, 
 }
 
 /* As gather, in lanes of 8 bits. */
-static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, uint8_t *x) {
+OB_COLD void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, uint8_t *x) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
     const int32_t pitch = l->pitch, stride = l->stride, rows = total / pitch;
@@ -67,10 +67,10 @@ static void gather_nibbles(const tile *t, const ob_chunk *c, int32_t channel, in
     }
 }
 
-/* All 2^members sums of so many vectors of lanes; the lanes stay in registers. */
-OB_INLINE void fill_nibbles(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const uint8_t *x) {
+/* All 2^members sums of so many vectors of lanes, of `lanes` a channel; the lanes stay in registers. */
+OB_INLINE void fill_nibbles(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const uint8_t *x, int32_t lanes) {
     OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
-    for (int32_t j = 0; j < members; j++, x += vectors * LANES * 2) {
+    for (int32_t j = 0; j < members; j++, x += lanes) {
         v16 add[128 / (2 * LANES)];
         uint8_t *to = table + (entry << j);
         const uint8_t *from = table;
@@ -81,6 +81,7 @@ OB_INLINE void fill_nibbles(const int vectors, uint8_t *table, ptrdiff_t entry, 
     }
 }
 
+#ifndef OB_SMALL
 /* The same for one vector of many. */
 static void fill_strided(uint8_t *table, ptrdiff_t entry, int32_t members, const uint8_t *x, int32_t lanes) {
     v_store(table, v_zero());
@@ -88,8 +89,9 @@ static void fill_strided(uint8_t *table, ptrdiff_t entry, int32_t members, const
         for (ptrdiff_t e = 0; e < 1 << j; e++)
             v_store(table + ((e + ((ptrdiff_t)1 << j)) * entry), v_add8(v_load(table + e * entry), v_load(x)));
 }
+#endif
 
-static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
+OB_APART void fill_nibble_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
     const int32_t lanes = t->fresh < 0 ? c->entry : l->strip, skip = t->fresh < 0 ? 0 : l->rows;
     uint8_t *table = t->tables + (t->fresh == 1 ? c->entry / 2 : 0), *x = (uint8_t *)t->lanes;
@@ -101,22 +103,28 @@ static void fill_nibble_tables(const tile *t, const ob_chunk *c) {
         for (int32_t j = 0; j < members; j++)
             if (plain) block_of_nibbles(t, &b, channel + j, lanes, x + j * lanes);
             else gather_nibbles(t, c, channel + j, skip, lanes, x + j * lanes);
+#ifdef OB_SMALL
+        int32_t u = 0;
+        for (; u + 4 * LANES <= lanes; u += 4 * LANES) fill_nibbles(2, table + u, c->entry, members, x + u, lanes);
+        if (u < lanes) fill_nibbles(1, table + u, c->entry, members, x + u, lanes);
+#else
         switch (lanes / (2 * LANES)) {
-        case 2: fill_nibbles(2, table, c->entry, members, x); break;
-#if OB_LANES <= 16 && !defined(OB_SMALL)
-        case 3: fill_nibbles(3, table, c->entry, members, x); break;
-        case 4: fill_nibbles(4, table, c->entry, members, x); break;
+        case 2: fill_nibbles(2, table, c->entry, members, x, 2 * 2 * LANES); break;
+#if OB_LANES <= 16
+        case 3: fill_nibbles(3, table, c->entry, members, x, 3 * 2 * LANES); break;
+        case 4: fill_nibbles(4, table, c->entry, members, x, 4 * 2 * LANES); break;
 #endif
-#if OB_LANES <= 8 && !defined(OB_SMALL)
-        case 5: fill_nibbles(5, table, c->entry, members, x); break;
-        case 6: fill_nibbles(6, table, c->entry, members, x); break;
-        case 8: fill_nibbles(8, table, c->entry, members, x); break;
+#if OB_LANES <= 8
+        case 5: fill_nibbles(5, table, c->entry, members, x, 5 * 2 * LANES); break;
+        case 6: fill_nibbles(6, table, c->entry, members, x, 6 * 2 * LANES); break;
+        case 8: fill_nibbles(8, table, c->entry, members, x, 8 * 2 * LANES); break;
 #endif
         default: /* a vector at a time */
             for (int32_t u = 0; u < lanes; u += 2 * LANES)
                 fill_strided(table + u, c->entry, members, x + u, lanes);
             break;
         }
+#endif
     }
 }
 
@@ -166,26 +174,40 @@ OB_INLINE void add_up_some_nibbles(const int V, int K, const uint8_t *table, con
 }
 
 #ifdef OB_SMALL
-/* The same as loops for any number of entries, M of them at a time in lanes of 8 bits. */
-OB_INLINE void add_up_nibbles_loop(const int V, int K, const int M, const int turn, const uint8_t *table,
+/* The same as loops for any number of entries, M of them at a time in lanes of 8 bits. `turn`: as for `sum` of table_kernel.h. */
+OB_INLINE void add_up_nibbles_loop(const int V, const int P, int K, const int M, const int turn, const uint8_t *table,
                                    const uint16_t *offset, v16 *evens, v16 *odds) {
     v16 even[PAIRS], odd[PAIRS];
     const int rows = turn ? 3 : 1, count = turn ? K / 3 : K;
+    const ptrdiff_t half = turn ? V * LANES * 2 : 0;
+    const uint8_t *low = table + half, *high = low;
     OB_UNROLL for (int e = 0; e < V; e++) even[e] = v_zero(), odd[e] = v_zero();
-    OB_UNROLL for (int dy = 0; dy < rows; dy++)
+    for (int dy = 0;;) {
         for (int k = 0; k < count; k += M) {
             v16 a[PAIRS];
             OB_UNROLL for (int j = 0; j < M; j++) {
-                const uint8_t *q = table + (k + j < count ? offset[j] : turn * dy * LANES * 2); /* entry 0 is 0 */
+                const int at = k + j < count ? *offset++ : dy * P; /* entry 0 is 0 */
+                const uint8_t *p = low + at, *q = turn ? high + at : p;
                 OB_UNROLL for (int e = 0; e < V; e++) {
-                    const v16 x = v_load(q + e * LANES * 2 + (turn ? turned(V, turn, dy, e) : 0));
+                    const v16 x = v_load((e < V / 2 ? p : q) + e * LANES * 2);
                     a[e] = j ? v_add8(a[e], x) : x;
                 }
             }
             OB_UNROLL for (int e = 0; e < V; e++) v_gather_pairs(&even[e], &odd[e], a[e]);
-            offset += count - k < M ? count - k : M;
         }
+        if (++dy >= rows) break;
+        high = table - half;
+        if (dy == 2) low = high;
+    }
     OB_UNROLL for (int e = 0; e < V; e++) evens[e] = v_even_of_pairs(even[e], odd[e]), odds[e] = odd[e];
+}
+
+/* Sums of every second column, rows of P / 2 of them, one column on; where that is 8 also rows of 4, whose ends `joined` tells. */
+OB_INLINE v16 next_column(const int P, const int left, const int e, const v16 joined, const v16 *x) {
+    const int edge = left ? e : e + 1;
+    const v16 next = edge * 2 * LANES % P == 0 ? v_zero() : x[left ? e - 1 : e + 1];
+    const v16 moved = left ? v_left(next, x[e]) : v_right(x[e], next);
+    return P == 16 ? moved & joined : moved;
 }
 #endif
 
@@ -194,7 +216,7 @@ OB_INLINE void finish_nibbles(const int V, const tile *t, int32_t n, const v16 *
     const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
     const v16 *sums = (const v16 *)t->sums + (size_t)(n + l->extra) * 2 * (size_t)V;
     v16 x[VECTORS];
-    OB_UNROLL_LARGE for (int e = 0; e < V; e++) {
+    OB_UNROLL for (int e = 0; e < V; e++) {
         v16 half[2]; /* even columns, odd columns */
         OB_UNROLL for (int h = 0; h < 2; h++) {
             v32 a = v_even(s[2 * e + h]), b = v_odd(s[2 * e + h]);
@@ -218,13 +240,18 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
     const uint16_t *offset = l->offsets + c->offsets + (size_t)from * (size_t)(columns * sums);
     const size_t slots = (size_t)(l->outputs + l->extra);
     v16 *a = (v16 *)t->sums + ((size_t)c->bank * slots + (size_t)from) * (2 * (size_t)V);
+#ifdef OB_SMALL
+    const uint16_t joined = l->pitch == 8 ? 0 : 0xffff; /* columns 3 and 4 of a vector */
+    const v16 to_4 = {0xffff, 0xffff, 0xffff, 0xffff, joined, 0xffff, 0xffff, 0xffff};
+    const v16 to_3 = {0xffff, 0xffff, 0xffff, joined, 0xffff, 0xffff, 0xffff, 0xffff};
+#endif
     for (int32_t n = from; n < to; n++, a += 2 * V) {
         v16 s[2 * PAIRS]; /* even columns, odd columns of each vector */
         for (int section = 0; section < 3; section++) {
             v16 even[PAIRS], odd[PAIRS];
             if (!(c->sections >> section & 1)) continue;
 #ifdef OB_SMALL
-            add_up_nibbles_loop(V, sums, M, turn, t->tables, offset, even, odd);
+            add_up_nibbles_loop(V, P, sums, M, turn, t->tables, offset, even, odd);
 #else
             if (K) add_up_nibbles(V, K, M, turn, t->tables, offset, even, odd);
             else add_up_some_nibbles(V, sums, t->tables, offset, even, odd);
@@ -233,17 +260,31 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
             if (section == 0) {
                 OB_UNROLL for (int e = 0; e < V; e++) s[2 * e] = even[e], s[2 * e + 1] = odd[e];
             } else if (section == 1) {
+#ifdef OB_SMALL
+                OB_UNROLL for (int e = 0; e < V; e++) {
+                    s[2 * e] = v_add(s[2 * e], next_column(P, 1, e, to_4, odd));
+                    s[2 * e + 1] = v_add(s[2 * e + 1], even[e]);
+                }
+#else
                 OB_UNROLL for (int e = 0; e < V; e++) {
                     const v16 next = e * LANES % (P / 2) == 0 ? v_zero() : odd[e ? e - 1 : 0];
                     s[2 * e] = v_add(s[2 * e], from_left(P / 2, next, odd[e]));
                     s[2 * e + 1] = v_add(s[2 * e + 1], even[e]);
                 }
+#endif
             } else {
+#ifdef OB_SMALL
+                OB_UNROLL for (int e = 0; e < V; e++) {
+                    s[2 * e] = v_add(s[2 * e], odd[e]);
+                    s[2 * e + 1] = v_add(s[2 * e + 1], next_column(P, 0, e, to_3, even));
+                }
+#else
                 OB_UNROLL for (int e = 0; e < V; e++) {
                     const v16 next = (e + 1) * LANES % (P / 2) == 0 ? v_zero() : even[e + 1 < V ? e + 1 : e];
                     s[2 * e] = v_add(s[2 * e], odd[e]);
                     s[2 * e + 1] = v_add(s[2 * e + 1], from_right(P / 2, even[e], next));
                 }
+#endif
             }
         }
         if (!begin) OB_UNROLL for (int e = 0; e < 2 * V; e++) s[e] = v_add(s[e], a[e]);
@@ -262,14 +303,11 @@ OB_INLINE void nibble_outputs(const int V, const int P, const int K, const int M
 
 OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
                             int begin, int finish) {
-    const int most = OB_MOST_ENTRIES(t->layer->bits), turn = P == OB_RING_PITCH && V * OB_LANES == P ? P / (2 * OB_LANES) : 0;
 #ifdef OB_SMALL
-    (void)most;
-    if (turn && t->turn)
-        nibble_outputs(V, P, 0, 3, turn, t, c, from, to, begin, finish);
-    else
-        nibble_outputs(V, P, 0, 3, 0, t, c, from, to, begin, finish);
+    if (P == OB_RING_PITCH && t->turn) nibble_outputs(V, P, 0, 3, 1, t, c, from, to, begin, finish);
+    else nibble_outputs(V, P, 0, 3, 0, t, c, from, to, begin, finish);
 #else
+    const int most = OB_MOST_ENTRIES(t->layer->bits), turn = P == OB_RING_PITCH && V * OB_LANES == P ? P / (2 * OB_LANES) : 0;
 #define OB_ENTRIES(K, M) \
     if (c->sums == K && most == M) { \
         if (turn && t->turn) \
@@ -284,7 +322,7 @@ OB_INLINE void nibble_chunk(const int V, const int P, const tile *t, const ob_ch
 }
 
 /* S of all banks. */
-OB_INLINE void set_nibble_rests(const int V, const tile *t, int32_t banks) {
+OB_ONCE void set_nibble_rests(const int V, const tile *t, int32_t banks) {
     const ob_table_layer *l = t->layer;
     const size_t bank = (size_t)(l->outputs + l->extra) * 2 * (size_t)V;
     const v16 *a = (const v16 *)t->sums;
@@ -341,12 +379,12 @@ OB_NIBBLES(32, 16)
 OB_NIBBLES(32, 32)
 #else
 OB_FINISH_NIBBLES(64)
+#ifndef OB_SMALL
 OB_NIBBLES(64, 8)
+#endif
 OB_NIBBLES(64, 16)
 OB_NIBBLES(64, 32)
-#ifdef OB_SMALL
-#define nibbles_64_64 nibbles_64_32 /* never planned */
-#else
+#ifndef OB_SMALL
 OB_NIBBLES(64, 64)
 #endif
 #endif
@@ -356,6 +394,8 @@ static void conv_nibbles(const ob_table_job *job) {
 #if OB_LANES == 4
     nibble_tiles(32 / (2 * LANES), job, pitch == 8 ? nibbles_32_8 : pitch == 16 ? nibbles_32_16 : nibbles_32_32,
                  finish_nibbles_32);
+#elif defined(OB_SMALL)
+    nibble_tiles(64 / (2 * LANES), job, pitch == 32 ? nibbles_64_32 : nibbles_64_16, finish_nibbles_64);
 #else
     nibble_tiles(64 / (2 * LANES), job,
                  pitch == 8    ? nibbles_64_8

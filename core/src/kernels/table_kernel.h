@@ -30,22 +30,24 @@ OB_INLINE void fill_known(const int vectors, uint8_t *table, ptrdiff_t entry, in
 
 #ifdef OB_SMALL
 /* The same in columns of so many vectors, for any number of them: entries are `entry` bytes apart. */
-OB_INLINE void fill_column(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const int16_t *x, int32_t lanes) {
-    OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_zero());
+OB_INLINE void fill_column(const int vectors, uint8_t *table, ptrdiff_t entry, int32_t members, const int16_t *x, int32_t lanes,
+                           uint16_t bias) {
+    OB_UNROLL for (int u = 0; u < vectors; u++) v_store(table + u * LANES * 2, v_splat(bias));
     for (int32_t j = 0; j < members; j++, x += lanes) {
         v16 add[VECTORS];
         uint8_t *to = table + (entry << j), *const end = to + (entry << j);
         const uint8_t *from = table;
         OB_UNROLL for (int u = 0; u < vectors; u++) add[u] = v_load(x + u * LANES);
+#pragma clang loop unroll_count(2)
         for (; to < end; to += entry, from += entry)
             OB_UNROLL for (int u = 0; u < vectors; u++) v_store(to + u * LANES * 2, v_add(v_load(from + u * LANES * 2), add[u]));
     }
 }
 
-OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x) {
+OB_INLINE void fill_any(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x, uint16_t bias) {
     int32_t i = 0;
-    for (; i + 8 * LANES <= lanes; i += 8 * LANES) fill_column(8, table + i * 2, entry, members, x + i, lanes);
-    for (; i < lanes; i += LANES) fill_column(1, table + i * 2, entry, members, x + i, lanes);
+    for (; i + 8 * LANES <= lanes; i += 8 * LANES) fill_column(8, table + i * 2, entry, members, x + i, lanes, bias);
+    for (; i < lanes; i += LANES) fill_column(1, table + i * 2, entry, members, x + i, lanes, bias);
 }
 #else
 OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_t members, const int16_t *x) {
@@ -61,7 +63,7 @@ OB_INLINE void fill_plain(uint8_t *table, ptrdiff_t entry, int32_t lanes, int32_
 }
 #endif
 
-static void fill_tables(const tile *t, const ob_chunk *c) {
+OB_APART void fill_tables(const tile *t, const ob_chunk *c) {
     const ob_table_layer *l = t->layer;
     const int all = t->fresh < 0;
     const int32_t lanes = all ? c->entry / 2 : l->strip, skip = all ? 0 : l->rows;
@@ -75,10 +77,14 @@ static void fill_tables(const tile *t, const ob_chunk *c) {
             for (int32_t j = 0; j < members; j++) gather_block(t, &b, channel + j, lanes, t->lanes + j * lanes);
         else
             for (int32_t j = 0; j < members; j++) gather(t, c, channel + j, skip, lanes, t->lanes + j * lanes);
+#ifdef OB_SMALL
+        fill_any(table, c->entry, lanes, members, t->lanes, i ? 0 : c->bias);
+#else
         if (c->bias)
             fill_table(1, table, c->entry, lanes / LANES, members, t->lanes, i ? 0 : c->bias);
         else
             fill_plain(table, c->entry, lanes, members, t->lanes);
+#endif
     }
 }
 
@@ -116,22 +122,46 @@ OB_INLINE void add_up(const int V, const int any, const int K, const int known, 
     OB_UNROLL for (int e = 0; e < V; e++) sums[e] = a[e];
 }
 #ifdef OB_SMALL
-/* The same as loops, for any K: less code by far, and what compiles it again (a browser) keeps all sums in registers. */
-OB_INLINE void add_up_loop(const int V, int K, const int turn, const uint8_t *table, const uint16_t *offset, v16 *sums) {
-    v16 a[VECTORS];
-    const int rows = turn ? 3 : 1, count = turn ? K / 3 : K;
-    OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_zero();
-    OB_UNROLL for (int dy = 0; dy < rows; dy++)
-        for (const uint16_t *end = offset + count; offset < end; offset++) {
-            const uint8_t *q = table + *offset;
-            OB_UNROLL for (int e = 0; e < V; e++)
-                a[e] = v_add(a[e], v_load(q + e * LANES * 2 + (turn ? turned(V, turn, dy, e) : 0)));
+/* The sum of one output channel over a chunk, as loops for any K and sections: less code by far, and what compiles it again (a
+ * browser) keeps the sums in registers. Rows have P lanes, or where that is 16 also 8: `joined` then has no bits, else all.
+ * `turn`: is the tile one of a ring that is turned? Then the rows of an entry begin in its second half, and the upper half of
+ * a tile lies elsewhere than the lower one. */
+OB_INLINE void sum(const int V, const int P, const int sections, const int K, const int turn, const v16 joined,
+                   const uint8_t *table, const uint16_t *offset, v16 *s) {
+    const int ring = P == OB_RING_PITCH, rows = ring && turn ? 3 : 1, count = rows == 3 ? K / 3 : K;
+    const ptrdiff_t half = ring && turn ? V * LANES * 2 : 0;
+    OB_UNROLL for (int section = 0; section < 3; section++) {
+        v16 a[VECTORS];
+        if (!(sections >> section & 1)) continue;
+        const uint8_t *low = table + half, *high = low;
+        {
+            const uint8_t *p = low + *offset;
+            OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_load(p + e * LANES * 2);
         }
-    OB_UNROLL for (int e = 0; e < V; e++) sums[e] = a[e];
+        const uint16_t *end = offset++ + count;
+        for (int dy = 0;;) {
+            for (; offset < end; offset++) {
+                const uint8_t *p = low + *offset, *q = ring ? high + *offset : p;
+                OB_UNROLL for (int e = 0; e < V; e++) a[e] = v_add(a[e], v_load((e < V / 2 ? p : q) + e * LANES * 2));
+            }
+            if (++dy >= rows) break;
+            high = table - half;
+            if (dy == 2) low = high;
+            end += count;
+        }
+        if (section == 0) {
+            OB_UNROLL for (int e = 0; e < V; e++) s[e] = a[e];
+            continue;
+        }
+        OB_UNROLL for (int e = 0; e < V; e++) {
+            const int edge = section == 1 ? e : e + 1; /* of a row, where it divides by that row's vectors */
+            v16 next = edge * LANES % P == 0 ? v_zero() : a[section == 1 ? e - 1 : e + 1];
+            if (P == 16) next &= joined;
+            s[e] = v_add(s[e], section == 1 ? v_left(next, a[e]) : v_right(a[e], next));
+        }
+    }
 }
-#define add_up(V, any, K, known, turn, table, offset, sums) add_up_loop(V, K, turn, table, offset, sums)
-#endif
-
+#else
 /* The sum of one output channel over a chunk. Zero enters at the ends of rows of P lanes. */
 OB_INLINE void sum(const int V, const int P, const int any, const int sections, const int K, const int known,
                    const int turn, const uint8_t *table, const uint16_t *offset, v16 *s) {
@@ -156,13 +186,19 @@ OB_INLINE void sum(const int V, const int P, const int any, const int sections, 
         }
     }
 }
+#endif
 
 /* -- a tile --------------------------------------------------------------------------------------------------------- */
 
 /* 2 * S1 - S and the shift, with what earlier chunks added up in `a` (NULL if there was none). */
 OB_INLINE void finish_tile(const int V, const tile *t, int32_t n, const v16 *s, const v32 *a) {
     v16 x[VECTORS];
-    OB_UNROLL_LARGE for (int e = 0; e < V; e++) {
+#ifdef OB_SMALL
+    if (!a && t->layer->halved == 2) { /* `rest` is in 16 bits too */
+        OB_UNROLL for (int e = 0; e < V; e++) x[e] = v_shift16(s[e] - ((const v16 *)t->rest)[e], t->layer->shift - 1);
+    } else
+#endif
+    OB_UNROLL for (int e = 0; e < V; e++) {
         v32 even = v_even(s[e]), odd = v_odd(s[e]);
         if (a) even = v_add32(even, a[2 * e]), odd = v_add32(odd, a[2 * e + 1]);
         x[e] = v_narrow(complete(t, even, 2 * e), complete(t, odd, 2 * e + 1));
@@ -175,13 +211,21 @@ typedef enum mode { BEGIN, ADD, FINISH, FINISH_AT_ONCE } mode;
 /* Outputs [from, to) of a chunk, counted with the extra ones before. */
 OB_INLINE void outputs(const int V, const int P, const int any, const int sections, const int K, const int known,
                        const int turn, const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m) {
+    (void)any, (void)turn;
     const ob_table_layer *l = t->layer;
     const int32_t step = K * (sections == 7 ? 3 : sections == OB_CENTRE ? 1 : 2);
     const uint16_t *offset = l->offsets + c->offsets + (size_t)from * (size_t)step;
     v32 *a = t->sums + (size_t)from * (2 * (size_t)V);
+#ifdef OB_SMALL
+    const v16 joined = v_splat(l->pitch > LANES ? 0xffff : 0);
+#endif
     for (int32_t n = from; n < to; n++, offset += step, a += 2 * V) {
         v16 s[VECTORS];
+#ifdef OB_SMALL
+        sum(V, P, sections, K, t->turn, joined, t->tables, offset, s);
+#else
         sum(V, P, any, sections, K, known, turn, t->tables, offset, s);
+#endif
         if (!known) { /* such chunks have few taps */
             v16 *carry = t->carry + (size_t)n * (size_t)V;
             if (c->carried) OB_UNROLL for (int e = 0; e < V; e++) s[e] = v_add(s[e], carry[e]);
@@ -211,12 +255,9 @@ OB_INLINE void outputs(const int V, const int P, const int any, const int sectio
 OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const ob_chunk *c, int32_t from, int32_t to,
                                 mode m) {
     const int K = c->sums, any = OB_LANES == 4 && c->bias;
-#ifdef OB_SMALL /* one loop for all forms, which looks at the sections as it runs, and one for a ring that is turned */
+#ifdef OB_SMALL /* one loop for all forms, which looks at the sections as it runs */
     (void)any;
-    if (P == OB_RING_PITCH && V * OB_LANES == 2 * P && t->turn)
-        outputs(V, P, 0, 7, K, 0, P / OB_LANES, t, c, from, to, m);
-    else
-        outputs(V, P, 0, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
+    outputs(V, P, 0, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
 #else
     if (any) { /* words only */
         outputs(V, P, OB_LANES == 4, c->sections == OB_FLAT ? OB_CENTRE : c->sections, K, 0, 0, t, c, from, to, m);
@@ -246,10 +287,15 @@ OB_INLINE void outputs_of_chunk(const int V, const int P, const tile *t, const o
 #endif
 }
 
-/* S, and what the biases came to. */
-OB_INLINE void set_rests(const int V, const tile *t) {
+/* S, and what the biases came to. `at_once`: nothing is added to what comes of the last chunk. */
+OB_ONCE void set_rests(const int V, const tile *t, int at_once) {
+    (void)at_once;
     for (int e = 0; e < 2 * V; e++)
         set_rest(t, e, t->layer->extra == 2 ? v_add32(t->sums[e], t->sums[2 * V + e]) : t->sums[e]);
+#ifdef OB_SMALL
+    if (at_once && t->layer->halved == 2)
+        for (int e = 0; e < V; e++) ((v16 *)t->rest)[e] = (v16)((t->rest[2 * e] & 0xffff) | t->rest[2 * e + 1] << 16);
+#endif
 }
 
 typedef void do_outputs(const tile *t, const ob_chunk *c, int32_t from, int32_t to, mode m);
@@ -277,7 +323,7 @@ static void do_tiles(const int V, const ob_table_job *job, do_outputs *some, do_
                     for (int32_t e = from * 2 * V; e < to * 2 * V; e++) t.sums[e] = v_times256(t.sums[e]);
                 }
                 some(&t, c, 0, l->extra, m);
-                if (last) set_rests(V, &t);
+                if (last) set_rests(V, &t, !flushed);
                 some(&t, c, from, to, last ? flushed ? FINISH : FINISH_AT_ONCE : m);
             }
             flushed |= !c->carries;
@@ -307,12 +353,12 @@ OB_TILE(32, 16)
 OB_TILE(32, 32)
 #else
 OB_FINISH(64)
+#ifndef OB_SMALL
 OB_TILE(64, 8)
+#endif
 OB_TILE(64, 16)
 OB_TILE(64, 32)
-#ifdef OB_SMALL
-#define outputs_64_64 outputs_64_32 /* never planned */
-#else
+#ifndef OB_SMALL
 OB_TILE(64, 64)
 #endif
 #endif
@@ -329,6 +375,10 @@ static void conv_bytes(const ob_table_job *job) {
 #ifndef OB_SMALL
     if (strip == 32) do_tiles(32 / LANES, job, outputs_32_8, finish_32);
 #endif
+#ifdef OB_SMALL
+    (void)strip;
+    do_tiles(64 / LANES, job, pitch == 32 ? outputs_64_32 : outputs_64_16, finish_64);
+#else
     if (strip == 64)
         do_tiles(64 / LANES, job,
                  pitch == 8    ? outputs_64_8
@@ -336,5 +386,6 @@ static void conv_bytes(const ob_table_job *job) {
                  : pitch == 32 ? outputs_64_32
                                : outputs_64_64,
                  finish_64);
+#endif
 #endif
 }

@@ -17,13 +17,17 @@
 #define OB_CALL static
 #endif
 /* OB_SMALL asks for little code (WebAssembly is a download): loops instead of code for each number of entries, and what is
- * not in a hot loop is there once. */
+ * not in a hot loop is there once, or made for size. Otherwise the compiler decides, or all is inlined. */
 #ifdef OB_SMALL
+#define OB_APART OB_CALL
 #define OB_ONCE OB_CALL
-#define OB_UNROLL_LARGE
+#define OB_COLD OB_CALL __attribute__((minsize))
+#define OB_COLD_ONCE OB_COLD
 #else
+#define OB_APART static
 #define OB_ONCE OB_INLINE
-#define OB_UNROLL_LARGE OB_UNROLL
+#define OB_COLD static
+#define OB_COLD_ONCE OB_INLINE
 #endif
 /* No library call: sizes are small or known. */
 #if defined(__GNUC__)
@@ -152,7 +156,7 @@ typedef struct block {
     size_t at;              /* where they begin in a plane */
 } block;
 
-static int block_of(const tile *t, const ob_chunk *c, int32_t skip, int32_t total, block *b) {
+OB_COLD int block_of(const tile *t, const ob_chunk *c, int32_t skip, int32_t total, block *b) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
     const int32_t pitch = l->pitch, first = t->row + skip + c->phase_y - l->top, rows = total / pitch;
@@ -178,7 +182,7 @@ OB_INLINE void gather_block(const tile *t, const block *b, int32_t channel, int3
 }
 
 /* `total` lanes of an entry for one channel, from row `skip` of it on: what the taps of the tile see. */
-static void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, int16_t *x) {
+OB_COLD void gather(const tile *t, const ob_chunk *c, int32_t channel, int32_t skip, int32_t total, int16_t *x) {
     const ob_table_layer *l = t->layer;
     const ob_map *map = &t->job->source;
     const int32_t pitch = l->pitch, stride = l->stride, rows = total / pitch;
@@ -311,7 +315,7 @@ OB_INLINE void finish_lanes(const int V, const tile *t, int32_t n, v16 *x) {
 }
 
 /* The rows of a tile that count, where its lanes are not those of the maps. */
-static void copy_tile(const tile *t, int32_t n, int to_maps) {
+OB_COLD void copy_tile(const tile *t, int32_t n, int to_maps) {
     const ob_table_layer *l = t->layer;
     const ob_table_job *j = t->job;
     const size_t count = (size_t)(t->column->to - t->column->from);

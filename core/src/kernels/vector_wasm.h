@@ -11,6 +11,7 @@ static inline v16 v_right(v16 x, v16 behind) {
     return (v16)wasm_i16x8_shuffle((v128_t)x, (v128_t)behind, 1, 2, 3, 4, 5, 6, 7, 8);
 }
 static inline v32 v_shift32(v32 a, int k) { return (v32)wasm_i32x4_shr((v128_t)a, (uint32_t)k); }
+static inline v16 v_shift16(v16 a, int k) { return (v16)wasm_i16x8_shr((v128_t)a, (uint32_t)k); }
 static inline v16 v_narrow(v32 even, v32 odd) {
     const v128_t x = wasm_i16x8_narrow_i32x4((v128_t)even, (v128_t)odd);
     return (v16)wasm_i16x8_shuffle(x, x, 0, 4, 1, 5, 2, 6, 3, 7);

@@ -111,24 +111,42 @@
     find("camera").setAttribute("aria-pressed", "false");
     find("camera").textContent = "Use the camera";
   }
-  find("camera").addEventListener("click", async () => {
-    if (stream) return stop();
-    const video = find("video");
-    try {
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
-    } catch (error) {
-      return complain(`The camera cannot be used (${error.message || error.name}). Allow it in the browser, or choose a picture.`);
-    }
-    video.srcObject = stream;
-    video.hidden = false;
+  const REFUSED = {
+    NotAllowedError: "The camera is not allowed to this page: allow it in the browser's settings for the page",
+    NotFoundError: "There is no camera: connect one",
+    NotReadableError: "The camera cannot be read: another program may use it",
+  };
+  async function start() {
+    if (!navigator.mediaDevices) throw new Error("The browser gives this page no camera: open it over HTTPS or from localhost");
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    stream.getVideoTracks()[0].addEventListener("ended", () => {
+      stop();
+      complain("The camera has stopped.");
+    });
+    complain("");
+    find("video").srcObject = stream;
+    find("video").hidden = false;
     find("camera").setAttribute("aria-pressed", "true");
     find("camera").textContent = "Stop the camera";
-    await video.play();
-    (async function look() {
-      if (!stream) return;
-      if (video.videoWidth) await use(video, true);
-      setTimeout(look, 100);
-    })();
+  }
+  async function watch(mine) {
+    while (stream === mine) {
+      if (find("video").currentTime > 0) await use(find("video"), true); // what is there before is black
+      await new Promise((next) => setTimeout(next, 100));
+    }
+  }
+  let asking = false; // the browser asks the visitor
+  find("camera").addEventListener("click", async () => {
+    if (stream) return stop();
+    if (asking) return;
+    asking = true;
+    try {
+      await start();
+      watch(stream);
+    } catch (error) {
+      complain(`${REFUSED[error.name] || error.message || error.name}, or choose a picture.`);
+    }
+    asking = false;
   });
 
   /* -- weights as bits --------------------------------------------------------------------------------------------- */
