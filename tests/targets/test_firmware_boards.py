@@ -122,4 +122,6 @@ def test_instructions_of_single_layers_do_not_grow(core: str, tmp_path: Path) ->
     for name, layer in benchmark["LAYERS"].items():
         ran = benchmark["own_layer"](core, layer, tmp_path / str(layer), counter, "-Os")
         known = stored["cores"][core]["layers"][name]["-Os"]
-        assert ran <= 1.01 * known, f"{name}: {ran:,} instructions, {known:,} are stored: benchmarks/firmware/cmsis_nn.py"
+        assert ran <= 1.01 * known, (
+            f"{name}: {ran:,} instructions, {known:,} are stored: benchmarks/firmware/cmsis_nn.py"
+        )

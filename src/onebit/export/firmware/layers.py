@@ -95,7 +95,6 @@ class Layers:
             layer.read is not None, layer.value.zero, layer.value.high if layer.value.low >= 0 else 0,
         )  # fmt: skip
 
-
     def in_tuples(self) -> Layers:
         """The same with all maps but the picture as the kernels with tables want them: four pixels, a quarter apart, side
         by side.
