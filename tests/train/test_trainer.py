@@ -73,6 +73,15 @@ def test_the_best_epoch_is_kept_as_it_was(tmp_path: Path) -> None:
     assert second["error"] == first["error"]
 
 
+def test_a_result_names_the_gpu(tmp_path: Path) -> None:
+    """Beside what the processor is; the tables of reports name it."""
+    run = Run(tiny("epochs=1"), RunFolder(tmp_path / "r"), None, torch.device("cpu"), Rank(), None, True, False)
+    machine = run._machine()
+    run._machine = lambda: {**machine, "gpu": "a GPU"}  # type: ignore[method-assign]
+    result = run.go()
+    assert result["gpu"] == "a GPU" and result["cpu"] == machine["cpu"]
+
+
 def test_the_held_out_images_are_not_trained_on(tmp_path: Path) -> None:
     run = Run(tiny("holdout=100"), RunFolder(tmp_path / "r"), None, torch.device("cpu"), Rank(), None, True, False)
     whole = catalog.load("digits").train

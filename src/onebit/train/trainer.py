@@ -279,8 +279,8 @@ class Run:
             "epochs": self.settings.epochs, "error": final.error, "top5_error": 100 * final.wrong_top5 / final.images,
             "test_images": final.images, "wrong": final.wrong, "params": costs.params, "packed_bytes": costs.packed_bytes,
             "float_bytes": costs.float_bytes, "macs": costs.macs, "seconds": self.seconds, "precision": self.precision,
-            "device": str(self.device), "cpu": cpu_model(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
             "onebit": __version__, "selected_epoch": self.best.get("epoch"),
+            **{k: v for k, v in self._machine().items() if k in ("cpu", "gpu", "threads", "torch")}, "device": str(self.device),
         }  # fmt: skip
         self.folder.save_result(result)  # first: nothing that happens while packing can lose it
         if self.recipe.network.weights == "1bit":
