@@ -6,7 +6,8 @@
 A table stands between `<!-- results: NAME* ... -->` and `<!-- end -->`; the names are folders of results/. Likewise
 `<!-- packed: NAME* ... -->` for files of results/packed/ (`measure_packed.py` writes them), and `<!-- paired: A B ... -->`
 for the differences of runs A-s0, A-s1, ... to B-s0, B-s1, ..., and `<!-- models: NAME* ... -->` for models that come with
-onebit (`publish_model.py` writes them). A test checks that every table is what its folders give.
+onebit (`publish_model.py` writes them), and `<!-- overview: RECIPE* ... -->` for recipes, in this order, with the published
+runs of each that leave it as it is. A test checks that every table is what its folders give.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from onebit import recipe as recipes
 from onebit import zoo
-from onebit.report.tables import collect, result, spread, to_markdown
+from onebit.report.published import author_errors, published_error
+from onebit.report.tables import collect, kilobytes, result, run_recipe, spread, to_markdown
 from onebit.train.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+WEIGHTS = {"1bit": "1 bit", "float": "32 bits"}
 PAGES = [ROOT / "docs" / "results.md", ROOT / "docs" / "models.md", ROOT / "README.md"]
-BLOCK = re.compile(r"(<!-- (results|packed|paired|models): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (overview|results|packed|paired|models): (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def add(run: Path) -> None:
@@ -119,7 +123,55 @@ def models_table(patterns: Iterable[str], up: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"models": models_table, "results": table, "packed": packed_table, "paired": paired_table}
+def overview(patterns: Iterable[str], up: str) -> str:
+    """What a reader looks for first: recipes, ours beside the paper's and the author's."""
+    lines = [
+        "| data | network | weights | epochs | seeds | our test error % | paper's | author's files | deployed | trained on |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = recipes.names()
+    for name in (name for pattern in patterns for name in names if fnmatch(name, pattern)):
+        recipe = recipes.load(name)
+        kind = recipe.network
+        rows = collect(runs_of(name))
+        seeds, error, size, where = "-", "not yet run", "-", "-"
+        if rows:
+            row = rows[0]
+            seeds = str(row["runs"])
+            error = f"{row['error']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")
+            size = kilobytes(row["bytes"])
+            found = [result(run) for run in runs_of(name)]
+            where = ", ".join(sorted({r.get("gpu", "CPU") for r in found}))
+        theirs = published_error(recipe)
+        files = ", ".join(
+            f"{errors[-1][1]:.2f}" for errors in author_errors(recipe).values() if "-20-10-cutout-" in name
+        )
+        lines.append(
+            f"| {recipe.data.name} | {kind.depth}-{kind.width:g}{', cutout' if '-cutout-' in name else ''} | {WEIGHTS[kind.weights]} "
+            f"| {recipe.training.epochs} | {seeds} | {error} | {'-' if theirs is None else f'{theirs:.2f}'} | {files or '-'} "
+            f"| {size} | {where} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def runs_of(name: str) -> list[Path]:
+    """The published runs of a shipped recipe that differ from it in nothing but the seed."""
+    own = recipes.load(name)
+    runs = sorted(path.parent for path in RESULTS.glob("*/result.json"))
+    return [
+        run
+        for run in runs
+        if result(run)["recipe"] == name and run_recipe(run).replace(["seed=0"]) == own.replace(["seed=0"])
+    ]
+
+
+TABLES = {
+    "overview": overview,
+    "models": models_table,
+    "results": table,
+    "packed": packed_table,
+    "paired": paired_table,
+}
 
 
 def rewritten(page: Path) -> str:
