@@ -27,6 +27,7 @@ FORMS = {
     "padding": Form(side=(8, 8), channels=8, padding=(0, 2, 3, 1)),
     "a limit": Form(side=(28, 28), channels=16, limit=15),
     "offsets": Form(side=(8, 8), channels=16, offsets=True),
+    "padding that hides the map": Form(side=(5, 6), channels=8, padding=(4, 4, 5, 4)),
     "a stream": Form(side=(8, 8), channels=32, stream=True),
 }
 

@@ -26,6 +26,7 @@ FORMS = {
     "tuples that do not fit": Form(side=(6, 12), channels=8, stride=2),
     "more channels than 16 bits hold": Form(side=(3, 5), channels=272, outputs=8),
     "channels by fours": Form(side=(5, 8), channels=12, outputs=9),
+    "padding that hides the map": Form(side=(5, 6), channels=8, padding=(4, 4, 5, 4)),
     "a stream": Form(side=(4, 9), channels=16, stream=True),
     "zeros that are none": Form(side=(5, 7), channels=16, zero=7),
 }

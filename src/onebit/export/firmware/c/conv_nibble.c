@@ -11,8 +11,8 @@
  * tables are built anew for each row of the output, and sums are kept from chunk to chunk.
  *
  * No lane overflows while S < 2^16, which is looked at once for each pair of tuples; beyond it, hardly ever, they are emptied
- * into wider ones in time. Weights of an output: for each row of the kernel, for each pair of groups, six times four bits: the first group's
- * three taps, then the second's (layouts.py). */
+ * into wider ones in time. Weights of an output: for each row of the kernel, for each pair of groups, six times four bits: the
+ * first group's three taps, then the second's (layouts.py). */
 #include "nibble_build.h"
 
 enum {
@@ -301,6 +301,12 @@ static OBF_ALONE int outputs(job *j, int y, int tuple, int ring, int count) {
         }
     }
     e->list = rows;
+    e->rows[TAPS].pairs = count;
+    if (!*last) { /* only padding, beyond the map */
+        for (int i = 0; i < EIGHT; i++)
+            j->all[i] = 0;
+        return 0;
+    }
 #if defined(__thumb2__)
     if (stride == 1)
         any = obf_totals_thumb2(last, j->all, e->less, shift);
