@@ -25,14 +25,15 @@ static void leave(int status) {
 }
 
 void obf_reset(void) {
+#if defined(__ARM_FEATURE_MVE) || defined(__ARM_FP)
+    *(volatile uint32_t *)0xe000ed88 |= 0xfu << 20; /* CPACR: coprocessors 10 and 11, which hold Helium's registers; first, since
+                                                       * compilers may use them in any loop */
+    __asm__ volatile("dsb\n isb" ::: "memory");
+#endif
     for (uint32_t *from = data_load, *to = data_start; to < data_end; from++, to++)
         *to = *from;
     for (uint32_t *p = bss_start; p < bss_end; p++)
         *p = 0;
-#if defined(__ARM_FEATURE_MVE) || defined(__ARM_FP)
-    *(volatile uint32_t *)0xe000ed88 |= 0xfu << 20; /* CPACR: coprocessors 10 and 11, which hold Helium's registers */
-    __asm__ volatile("dsb\n isb");
-#endif
     const int wrong = obf_selftest((uint8_t *)arena, say);
     obf_measure_stack((uint8_t *)arena, stack_start, say);
     leave(wrong ? 1 : 0);
