@@ -281,7 +281,7 @@ def line(values: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
         least, most = offsets(slope)
         return most - least
 
-    first, last = -(1 << 30), 1 << 30
+    first, last = -(1 << 22), 1 << 22  # steeper ones leave 16 bits within 256 pixels, and 32 on the way
     while first < last:  # room is concave in the slope
         slope = (first + last) // 2
         first, last = (slope + 1, last) if room(slope) < room(slope + 1) else (first, slope)
