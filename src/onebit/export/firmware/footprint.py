@@ -77,6 +77,9 @@ def _code(laid: Plan, core: str) -> tuple[int, int, str]:
     """Bytes of code and of stack, from the stored measurement."""
     stored = _sizes()
     sizes = stored["code"][core]
+    missing = [name for name in laid.sources if name not in sizes]
+    if missing:
+        raise OnebitError(f"{missing[0]}: its size is not stored in {SIZES.name}; run tools/measure_firmware.py")
     return sum(sizes[name] for name in laid.sources) + sizes["library"], stored["stack"][core], stored["compiler"][core]
 
 
