@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 CROSS = {"riscv32": "riscv64-unknown-elf-"}
@@ -30,6 +31,12 @@ OWN = ("network", "run", "numbers", "layer_", "conv_", "nibble_")  # objects of 
 def missing() -> list[str]:
     """The tools that are not here."""
     return [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+NEEDED = [
+    pytest.mark.target("microcontrollers"),
+    pytest.mark.skipif(bool(missing()), reason=f"needs {', '.join(missing())}"),
+]  # marks of tests that run firmware
 
 
 def compiler(core: str) -> str:

@@ -22,10 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 CORES = list(firmware.CORES)
 
-pytestmark = [
-    pytest.mark.target("microcontrollers"),
-    pytest.mark.skipif(bool(boards.missing()), reason=f"needs {', '.join(boards.missing())}"),
-]
+pytestmark = boards.NEEDED
 
 
 def on_board(packed: Packed, pictures: np.ndarray, core: str, folder: Path, low_memory: bool = False) -> None:

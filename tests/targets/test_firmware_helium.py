@@ -12,10 +12,7 @@ from onebit.packed import file, reference
 from support import boards
 from support.forms import Form, layered
 
-pytestmark = [
-    pytest.mark.target("microcontrollers"),
-    pytest.mark.skipif(bool(boards.missing()), reason=f"needs {', '.join(boards.missing())}"),
-]
+pytestmark = boards.NEEDED
 
 FORMS = {
     "a row narrower than a block": Form(side=(33, 2), channels=130),

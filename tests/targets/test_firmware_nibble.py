@@ -13,10 +13,7 @@ from onebit.packed import file, reference
 from support import boards
 from support.forms import Form, layered
 
-pytestmark = [
-    pytest.mark.target("microcontrollers"),
-    pytest.mark.skipif(bool(boards.missing()), reason=f"needs {', '.join(boards.missing())}"),
-]
+pytestmark = boards.NEEDED
 
 FORMS = {
     "pixels beyond the width, moved twice": Form(side=(3, 3), channels=8),

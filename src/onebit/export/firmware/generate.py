@@ -179,7 +179,7 @@ static const int32_t obf_selftest_logits[OBF_SELFTEST_PICTURES][OBF_CLASSES] = {
             values = self._array("int16_t", "values", table.values, "what each pixel value of a channel becomes")
             self.constants.append(f"static const obf_table table = {{0, {values}}};\n")
         else:
-            text = ", ".join(f"{{{_plain(found)}}}" for found in lines if found)
+            text = ", ".join(f"{{{', '.join(map(str, found))}}}" for found in lines if found)
             self.constants.append(
                 f"/* what a pixel becomes, channel by channel: slope, offset, lowest, highest */\n"
                 f"static const obf_line lines[{len(lines)}] = {{{text}}};\nstatic const obf_table table = {{lines, 0}};\n"
@@ -308,10 +308,6 @@ def comment(lines: Iterable[str]) -> str:
     'a * / b'
     """
     return "\n".join(re.sub(r"[\\\x00-\x1f]", " ", line).replace("*/", "* /").replace("/*", "/ *") for line in lines)
-
-
-def _plain(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def _numbers(values: NDArray[Any] | Sequence[int]) -> str:

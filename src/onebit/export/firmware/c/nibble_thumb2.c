@@ -4,6 +4,18 @@
 
 #if defined(__thumb2__)
 
+#include <stddef.h>
+
+/* Offsets that the assembly has as numbers. An array of negative size would be an error. */
+#define AT(TYPE, FIELD, BYTES) (offsetof(TYPE, FIELD) == (BYTES))
+typedef char obf_spot_is_so[AT(obf_spot, move, 4) && AT(obf_spot, table, 16) && sizeof(obf_spot) == 20 ? 1 : -1];
+typedef char obf_row_is_so[AT(obf_row, numbers, 4) && AT(obf_row, group_bytes, 8) && AT(obf_row, tables, 16) &&
+                           AT(obf_row, totals, 20) && AT(obf_row, spots, 24) && AT(obf_row, places, 28) && AT(obf_row, more, 32) ? 1 : -1];
+typedef char obf_eight_is_so[sizeof(obf_rows) == 8 && AT(obf_eight, less, 32) && AT(obf_eight, out, 48) && AT(obf_eight, base, 56) &&
+                             AT(obf_eight, numbers, 64) && AT(obf_eight, weights, 68) && AT(obf_eight, channels, 72) &&
+                             AT(obf_eight, shift, 76) && AT(obf_eight, skip, 80) && AT(obf_eight, sum, 84) &&
+                             AT(obf_eight, list, 88) ? 1 : -1];
+
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* they are where the procedure call standard puts them */
 
 /* -- sums: see obf_sum. r0-r3 sums, r4 tables, r5 pairs left, r6 weights' bits, r10 an entry, r11 the list of rows, r12 the
