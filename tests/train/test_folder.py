@@ -56,3 +56,21 @@ def test_a_place_where_no_folder_can_be_is_one_clear_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(OnebitError, match="cannot be made"):
         RunFolder(tmp_path / "file" / "run").open(load("digits"), ABOUT, 0)
+
+
+def test_what_a_run_ended_in_before_is_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    recipe = load("digits").replace(["epochs=4"])
+    for name in ("model.pt", "model.onebit"):
+        (tmp_path / name).write_text("after 4")
+    folder.save_result({"epochs": 4})
+    folder.open(recipe, ABOUT, 4)  # the same number of epochs: nothing moves
+    assert (tmp_path / "result.json").exists()
+    folder.open(recipe.replace(["epochs=6"]), ABOUT, 4)
+    names = {"result-4.json", "model-4.pt", "model-4.onebit", "recipe.toml", "run.json", "metrics.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert (tmp_path / "model-4.onebit").read_text() == "after 4"
+    for damaged in ("{", "[]", '{"epochs": null}'):
+        (tmp_path / "result.json").write_text(damaged)
+        folder.open(recipe.replace(["epochs=8"]), ABOUT, 4)
+        assert (tmp_path / "result.json").read_text() == damaged

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import OnebitError
+from onebit.train import optimizer as module
 from onebit.train.optimizer import SGD
 
 RATES = [0.1, 0.05, 0.01, 0.1, 0.1, 0.02]  # with a restart in the middle
@@ -62,6 +63,33 @@ def test_equals_a_plain_loop(form: Any, decay: float) -> None:
     run(SGD(params, lr=1.0, momentum=0.9, weight_decay=decay, form=form), params, RATES)
     for p, expected in zip(params, plain_loop(form, RATES, 0.9, decay), strict=True):
         torch.testing.assert_close(p.detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiler", [None, pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["lr-inside", "lr-outside"])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_the_fused_update_equals_a_plain_loop(
+    form: Any, decay: float, compiler: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(*arguments: Any) -> None:
+        calls.append(arguments)
+        run_it(*arguments)
+
+    run_it = torch.compile(module._fused_update, dynamic=False) if compiler else module._fused_update
+    monkeypatch.setattr(module, "_compiled", lambda: counted)
+    params = parameters()
+    gradients = parameters(1)
+    optimizer = SGD(params, lr=1.0, momentum=0.9, weight_decay=decay, form=form, fused=True)
+    run(optimizer, params, RATES)
+    for p, expected in zip(params, plain_loop(form, RATES, 0.9, decay), strict=True):
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-5, atol=1e-6)
+    assert len(calls) == len(RATES)
+    for p, g in zip(params, gradients, strict=True):  # it leaves the gradients as they are
+        p.grad = g.detach().clone()
+    optimizer.step()
+    assert all(p.grad is not None and torch.equal(p.grad, g) for p, g in zip(params, gradients, strict=True))
 
 
 @pytest.mark.parametrize(("form", "rates"), [("lr-outside", RATES), ("lr-inside", [0.1] * 6)])

@@ -103,7 +103,7 @@ def test_a_run_is_not_lost_by_what_happens_while_packing(tmp_path: Path, monkeyp
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onebit.train.trainer.pack", interrupted)
+    monkeypatch.setattr("onebit.train.finish.pack", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(recipe.load("digits").replace([*SMALL, "epochs=1"]), tmp_path / "run", quiet=True, threads=1)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["epochs"] == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebit.errors import OnebitError
-from onebit.recipe import Training
-from onebit.train.schedule import cycle_ends, learning_rate, restart_epochs
+from onebit.recipe import Recipe, Training
+from onebit.train.schedule import cycle_ends, learning_rate, restart_epochs, same_path, with_epochs
 
 
 def by_simulation(cycle: int, steps_per_epoch: int, epochs: int, lr: float, lr_end: float) -> list[float]:
@@ -86,3 +87,23 @@ def test_impossible_counts_are_refused(bad: Training) -> None:
         learning_rate(Training(), -1, 10)
     with pytest.raises(OnebitError):
         learning_rate(Training(), 0, 0)
+
+
+def test_recipes_that_train_in_the_same_way_as_long_as_both_do() -> None:
+    """Independent of `same_path`: their learning rates agree over the epochs of the shorter one."""
+    for schedule in ("restarts", "steps", "cosine"):
+        short = Recipe(training=Training(epochs=5, schedule=schedule, step_epochs=(2,)))  # type: ignore[arg-type]
+        longer = dataclasses.replace(short, training=dataclasses.replace(short.training, epochs=9))
+        rates = [[learning_rate(r.training, step, 3) for step in range(15)] for r in (short, longer)]
+        assert same_path(short, longer) == same_path(longer, short) == (rates[0] == rates[1])
+        if schedule == "cosine":
+            with pytest.raises(OnebitError, match="--set epochs=9"):
+                with_epochs(short, 9)
+            assert with_epochs(short, 5) == short
+        else:
+            assert with_epochs(short, 9) == longer
+            assert not same_path(short, longer.replace(["seed=1"])) and not same_path(
+                short, longer.replace(["width=1"])
+            )
+    with pytest.raises(OnebitError, match="epochs: 0"):
+        with_epochs(Recipe(), 0)

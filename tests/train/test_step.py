@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from onebit import networks
 from onebit.binary import latent_weight
 from onebit.data.feed import Batch
-from onebit.recipe import Network
+from onebit.errors import OnebitError
+from onebit.recipe import Network, Training
 from onebit.train.optimizer import SGD, parameter_groups
-from onebit.train.step import train_step
+from onebit.train.step import compiled, train_step
 
 
 @pytest.mark.parametrize("weights", ["1bit", "float"])
@@ -47,3 +48,18 @@ def test_a_share_of_a_mini_batch_weighs_by_the_whole() -> None:
         train_step(layer, SGD(layer.parameters(), 0.0), Batch(x[part], y[part], 6), "float32", world=2)
         grads.append(layer[1].weight.grad.clone())
     torch.testing.assert_close((grads[0] + grads[1]) / 2, expected)
+
+
+def test_how_a_network_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA graphs only on a CUDA device, in one process; what torch.compile is asked for is looked at, not run."""
+    net = torch.nn.Linear(2, 2)
+    monkeypatch.setattr(torch, "compile", lambda model, mode: (model, mode))
+    assert compiled(net, Training()) is net
+    assert compiled(net, Training(compile=True)) == (net, None)
+    graphs = Training(compile=True, cuda_graphs=True)
+    assert compiled(net, graphs) == (net, None)  # not on a CPU
+    monkeypatch.setattr(torch.nn.Parameter, "is_cuda", True)
+    assert compiled(net, graphs) == (net, "reduce-overhead")
+    assert compiled(net, graphs, world=2) == (net, None)
+    with pytest.raises(OnebitError, match=r"cuda_graphs.*compile=true"):
+        compiled(net, Training(cuda_graphs=True))

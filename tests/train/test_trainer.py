@@ -31,7 +31,7 @@ from onebit.train.folder import RunFolder
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.precision import resolve
 from onebit.train.step import train_step
-from onebit.train.trainer import Run, resume, train
+from onebit.train.trainer import Interrupted, Run, resume, train
 
 TINY = ["width=0.25", "depth=8", "epochs=3", "batch=100", "precision=float32"]
 
@@ -221,6 +221,52 @@ def test_a_finished_run_resumes_to_the_same_result(tmp_path: Path) -> None:
         resume(tmp_path / "nothing")
 
 
+def test_a_finished_run_goes_on_to_the_bytes_of_a_longer_one(tmp_path: Path) -> None:
+    """Warm restarts after 2, 6, ... epochs: 2 epochs are the beginning of 5, which end inside a cycle."""
+    settings = ["holdout=100", "select=best"]
+    short = train(tiny("epochs=2", *settings), tmp_path / "run", quiet=True)
+    longer = resume(tmp_path / "run", epochs=5, quiet=True)
+    whole = train(tiny("epochs=5", *settings), tmp_path / "whole", quiet=True)
+    assert {**longer, "seconds": 0} == {**whole, "seconds": 0}
+    for name in ("model.pt", "checkpoint.pt"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert json.loads((tmp_path / "run" / "result-2.json").read_text()) == short
+    assert evaluate(tmp_path / "run" / "model-2.pt")["error"] == short["error"]
+    assert (tmp_path / "run" / "model-2.onebit").exists() and (tmp_path / "run" / "model.onebit").exists()
+    assert resume(tmp_path / "run", quiet=True)["epochs"] == 5  # its recipe from now on
+
+
+def test_a_run_ends_earlier_or_says_why_not(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = Run(tiny("epochs=6"), RunFolder(out), None, torch.device("cpu"), Rank(), None, True, False)
+    run.progress.epoch = lambda epoch, *_: setattr(run, "stop", epoch == 2)  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="after epoch 2"):
+        run.go()
+    with pytest.raises(OnebitError, match="is in epoch 2 already"):
+        resume(out, epochs=1, quiet=True)
+    assert resume(out, epochs=2, quiet=True)["epochs"] == 2
+    train(tiny("epochs=2"), tmp_path / "short", quiet=True)
+    assert (out / "model.pt").read_bytes() == (tmp_path / "short" / "model.pt").read_bytes()
+    train(tiny("epochs=1", "schedule=cosine"), tmp_path / "cosine", quiet=True)
+    with pytest.raises(OnebitError, match="learning rate that depends on the number of epochs"):
+        resume(tmp_path / "cosine", epochs=2)
+
+
+def test_saving_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch that is short beside its saving is not saved, but the ends of cycles and of the run are."""
+    run = Run(tiny("epochs=7"), RunFolder(tmp_path / "r"), None, torch.device("cpu"), Rank(), None, True, False)
+    saved, save = [], run._save
+
+    def slow() -> None:
+        saved.append(run.epoch)
+        save()
+        run.saving_took = 1e9
+
+    run._save = slow  # type: ignore[method-assign]
+    run.go()
+    assert saved == [1, 2, 6, 7]
+
+
 def test_what_is_said_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet, loud = tmp_path / "quiet", tmp_path / "loud"
     train(tiny("epochs=1"), quiet, quiet=True)
@@ -236,7 +282,8 @@ def test_what_is_said_before_training(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_compiled_training(tmp_path: Path) -> None:
     plain = train(tiny("epochs=1"), tmp_path / "plain", quiet=True)
-    compiled = train(tiny("epochs=1", "compile=true"), tmp_path / "compiled", quiet=True)
+    # CUDA graphs are for CUDA alone: elsewhere the same recipe runs without them
+    compiled = train(tiny("epochs=1", "compile=true", "cuda_graphs=true"), tmp_path / "compiled", quiet=True)
     assert compiled["test_images"] == plain["test_images"]
     losses = [json.loads((tmp_path / n / "metrics.jsonl").read_text())["loss"] for n in ("plain", "compiled")]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)

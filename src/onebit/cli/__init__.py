@@ -22,7 +22,7 @@ COMMANDS = {
     "recipes": "List the experiments, or show one with every field.",
     "data": "List the data sets, fetch one, or look at a folder of pictures.",
     "train": "Train a recipe into a run folder.",
-    "resume": "Go on with a run that was stopped.",
+    "resume": "Go on with a run that was stopped, or beyond its end.",
     "evaluate": "Test a trained network; confusion matrix as a picture.",
     "pack": "Pack a trained 1-bit network into one file of bits and integers.",
     "verify": "Compare two forms of a network on test pictures: checkpoint, packed model, export.",

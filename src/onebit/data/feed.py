@@ -94,10 +94,13 @@ class Feed:
 
         Raises OnebitError for a damaged picture, naming its file.
         """
-        plan = list(self.order(epoch).split(self.batch))[start : self.steps]
+        order = self.order(epoch)
+        if self.files is None:  # once an epoch: a copy for every mini-batch would make the device wait for each
+            order = order.to(self.device)
+        plan = list(order.split(self.batch))[start : self.steps]
         parts = [chosen[share(len(chosen), self.rank, self.world)] for chosen in plan]
         if self.files is None:
-            pictures: Iterator[Tensor] = (self.images[part.to(self.device)] for part in parts)
+            pictures: Iterator[Tensor] = (self.images[part] for part in parts)
             spec = self.augment
         else:
             flip = self.augment.flip

@@ -26,7 +26,7 @@ AUTHOR: dict[tuple[str, str], dict[str, tuple[float, ...]]] = {
 }
 
 # Fields of [data] and [training] that do not change the experiment, only how or how luckily it is run.
-FREE = {"seed", "precision", "compile", "workers", "checkpoint_minutes"}
+FREE = {"seed", "precision", "compile", "cuda_graphs", "workers", "checkpoint_minutes"}
 
 
 def author_errors(recipe: Recipe) -> dict[str, list[tuple[int, float]]]:

@@ -4,6 +4,8 @@ recipe.toml      every field of the experiment       metrics.jsonl   one line an
 checkpoint.pt    all that determines the rest        model.pt        the finished network
 run.json         data folder, device, threads        result.json     test error and costs
 model.onebit     the packed model, of a 1-bit network
+
+A run that goes on beyond its end keeps what it ended in after N epochs: result-N.json, model-N.pt, model-N.onebit.
 """
 
 from __future__ import annotations
@@ -58,10 +60,23 @@ class RunFolder:
         except OSError as error:
             raise OnebitError(f"{self.path}: cannot be made ({error.strerror}); choose another --out") from error
         remove_temporary(self.path)
+        self._keep_other_end(recipe.training.epochs)
         write_text(self.path / "recipe.toml", recipe.to_toml())
         self._write_json("run.json", about)
         self.metrics.keep_until(epoch)
         return max((float(line.get("seconds", 0.0)) for line in self.metrics.read()), default=0.0)
+
+    def _keep_other_end(self, epochs: int) -> None:
+        """Give what the run ended in after another number of epochs than `epochs` the names that say so."""
+        try:
+            ended = int(json.loads((self.path / "result.json").read_text(encoding="utf-8"))["epochs"])
+        except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: it is written anew
+            return
+        if ended != epochs:
+            for name in ("model.pt", "model.onebit", "result.json"):  # the result last: a kill in between is made good
+                file = self.path / name
+                if file.exists():
+                    file.replace(file.with_stem(f"{file.stem}-{ended}"))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint; None before the first one."""

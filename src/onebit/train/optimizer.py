@@ -7,6 +7,7 @@ with the learning rate inside, the velocity gathered at the small rate stays sma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -26,8 +27,9 @@ class SGD(torch.optim.Optimizer):
 
     ``params`` are tensors or groups, as for every torch optimizer; each group may set its own ``lr``, ``momentum``,
     ``weight_decay`` and ``form``. A schedule writes ``group["lr"]`` before each step. The velocity of parameter ``p``
-    is ``state[p]["momentum"]``, of p's shape and dtype, and part of ``state_dict()``. Raises OnebitError for a
-    setting out of range.
+    is ``state[p]["momentum"]``, of p's shape and dtype, and part of ``state_dict()``. ``fused`` compiles the update with
+    torch.compile: it then reads and writes each number once (20 bytes a weight instead of 44), up to rounding the same.
+    Raises OnebitError for a setting out of range.
 
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))
     >>> optimizer = SGD([w], lr=0.5, momentum=0.9, weight_decay=0.0)
@@ -43,7 +45,10 @@ class SGD(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         form: Form = "lr-inside",
+        *,
+        fused: bool = False,
     ) -> None:
+        self.fused = fused
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "form": form})
         for group in self.param_groups:
             if group["form"] not in get_args(Form):
@@ -82,6 +87,10 @@ class SGD(torch.optim.Optimizer):
         rate = 1.0 if inside else -lr  # of the velocity in the weights
         dense = all(g.layout == torch.strided for g in grads)
         if dense and len({p.device for p in weights}) == 1:
+            if self.fused:
+                # the learning rate as a tensor: a number would be compiled in, and each step compiled anew
+                _compiled()(weights, grads, velocities, torch.tensor(lr), momentum, decay, inside)
+                return
             torch._foreach_mul_(velocities, momentum)
             torch._foreach_add_(velocities, grads, alpha=gain)
             if decay:
@@ -100,6 +109,23 @@ class SGD(torch.optim.Optimizer):
         for state in self.state.values():
             if "momentum" in state:
                 state["momentum"].zero_()
+
+
+def _fused_update(
+    weights: list[Tensor], grads: list[Tensor], velocities: list[Tensor], lr: Tensor, momentum: float, decay: float, inside: bool
+) -> None:  # fmt: skip
+    """The update of `SGD` as torch.compile fuses it: every line maps over all tensors, and nothing between them is kept."""
+    if decay:
+        grads = list(torch._foreach_add(grads, weights, alpha=decay))
+    torch._foreach_mul_(velocities, momentum)
+    torch._foreach_add_(velocities, torch._foreach_mul(grads, -lr) if inside else grads)
+    torch._foreach_add_(weights, velocities if inside else torch._foreach_mul(velocities, -lr))
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    """The fused update. Not made before it is needed: torch's compiler takes seconds to import."""
+    return torch.compile(_fused_update, dynamic=False)
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

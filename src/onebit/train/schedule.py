@@ -5,10 +5,11 @@ Everything here is a pure function of the recipe and of the step number, so a re
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from onebit.errors import OnebitError
-from onebit.recipe import Training
+from onebit.recipe import Recipe, Training
 
 
 def cycle_bounds(training: Training) -> list[tuple[int, int]]:
@@ -80,3 +81,36 @@ def learning_rate(training: Training, step: int, steps_per_epoch: int) -> float:
             fraction = (step - first * steps_per_epoch) / ((end - first) * steps_per_epoch)
             return training.lr_end + (training.lr - training.lr_end) * 0.5 * (1.0 + math.cos(math.pi * fraction))
     return training.lr_end
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe, longer or shorter. OnebitError where its learning rate depends on the number of epochs.
+
+    >>> with_epochs(Recipe(training=Training(epochs=30)), 62).training.epochs
+    62
+    """
+    if epochs < 1:
+        raise OnebitError(f"epochs: {epochs} is not a number of epochs, give at least 1")
+    longer = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=epochs))
+    if not same_path(recipe, longer):
+        raise OnebitError(
+            f"epochs: a run with schedule = {recipe.training.schedule!r} has a learning rate that depends on the number of "
+            f"epochs ({recipe.training.epochs}); begin another run with --set epochs={epochs}"
+        )
+    return longer
+
+
+def same_path(a: Recipe, b: Recipe) -> bool:
+    """Do two recipes train in the same way for as long as both train?
+
+    Equal ones do. So do those with warm restarts, or with steps, that differ in nothing but the number of epochs.
+
+    >>> same_path(Recipe(training=Training(epochs=30)), Recipe(training=Training(epochs=62)))
+    True
+    >>> cosine = Training(epochs=30, schedule="cosine")
+    >>> same_path(Recipe(training=cosine), Recipe(training=dataclasses.replace(cosine, epochs=62)))
+    False
+    """
+    if a.training.schedule == "cosine":
+        return a == b
+    return a == dataclasses.replace(b, training=dataclasses.replace(b.training, epochs=a.training.epochs))

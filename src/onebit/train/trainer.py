@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,25 +28,24 @@ from onebit.data.feed import Batch, make_feed, share
 from onebit.errors import OnebitError
 from onebit.machine import cpu_model
 from onebit.networks import build
-from onebit.networks.summary import summarize
-from onebit.networks.wide_resnet import describe
 from onebit.recipe import Recipe
 from onebit.train import checkpoint, distributed
 from onebit.train.device import best_device, pick_device
 from onebit.train.diagnose import non_finite, weights_finite
-from onebit.train.evaluate import load_data, load_model, score_split
+from onebit.train.evaluate import load_data, score_split
 from onebit.train.finetune import start_from
+from onebit.train.finish import describe_result, pack_run
 from onebit.train.folder import RunFolder
 from onebit.train.introduce import expect, introduce, measure
 from onebit.train.moments import reestimate
 from onebit.train.optimizer import SGD, parameter_groups
-from onebit.train.pack import card, pack, training_pictures
 from onebit.train.precision import autocast, resolve
 from onebit.train.progress import Progress
-from onebit.train.schedule import learning_rate, restart_epochs
-from onebit.train.step import train_step
+from onebit.train.schedule import learning_rate, restart_epochs, same_path, with_epochs
+from onebit.train.step import compiled, train_step
 
 CHECK_EVERY = 20  # mini-batches between looks at the loss: each look makes the device wait
+SAVING_SHARE = 20  # an epoch is saved when the one before has been safe for this many times what saving takes: 5 %
 
 
 class Interrupted(OnebitError):
@@ -95,9 +94,15 @@ def resume(
     root: Path | None = None,
     device: str | None = None,
     threads: int | None = None,
+    epochs: int | None = None,
 ) -> dict[str, Any]:
-    """Go on with the run in folder `out`, with its own recipe, data folder, device and threads unless told otherwise."""
+    """Go on with the run in folder `out`, with its own recipe, data folder, device and threads unless told otherwise.
+
+    `epochs` lengthens or shortens it (warm restarts only): what it ends in is what a run begun with as many ends in. What
+    it had ended in before is kept as result-N.json, model-N.pt and model-N.onebit, N its epochs then.
+    """
     recipe, about = RunFolder(Path(out)).begun()
+    recipe = recipe if epochs is None else with_epochs(recipe, epochs)
     folder = root or (Path(about["root"]) if about.get("root") else None)
     start = Path(about["start"]) if about.get("start") else None
     return train(
@@ -132,7 +137,7 @@ class Run:
         self.net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = SGD(
             parameter_groups(self.net, self.settings.weight_decay), self.settings.lr, self.settings.momentum,
-            form=self.settings.momentum_form,
+            form=self.settings.momentum_form, fused=self.settings.compile,
         )  # fmt: skip
         d = recipe.data
         self.feed = make_feed(
@@ -150,7 +155,7 @@ class Run:
         self.quiet = quiet
         self.progress = Progress(self.settings.epochs * self.feed.steps, quiet=quiet or not self.main)
         self.seconds = 0.0
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saving_took = time.monotonic(), 0.0
         self.stop = False
         saved = folder.load_checkpoint() if resume else None
         if saved is not None:
@@ -161,8 +166,7 @@ class Run:
             self.signs = self._signs()
         self._agree()
         self.net = distributed.convert_batchnorm(self.net) if rank.world > 1 else self.net
-        trained = torch.compile(self.net) if self.settings.compile else self.net
-        self.model: nn.Module = distributed.wrap(trained, rank)  # type: ignore[arg-type]
+        self.model: nn.Module = distributed.wrap(compiled(self.net, self.settings, rank.world), rank)
 
     # -- the run ---------------------------------------------------------------------------------
 
@@ -233,7 +237,7 @@ class Run:
         speed = self._images_between(first, self.feed.steps) / (time.monotonic() - begun)
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         signs = self._signs()
-        flips = {name: float((signs[name] != before).float().mean()) for name, before in self.signs.items()}
+        flips = share_of_flips(self.signs, signs)
         line = {
             "kind": "epoch", "epoch": self.epoch, "step": self.step, "loss": loss / images, "train_error": 100 * wrong / images,
             "test_error": self._error(self.test_share), "holdout_error": None if self.held_share is None else self._error(self.held_share),
@@ -252,8 +256,11 @@ class Run:
         self.progress.epoch(self.epoch, self.settings.epochs, line, self.step)
         if self.main:
             self.folder.metrics.append(line)
-        self._save()
-        if self._any(self.stop)[0]:
+        (stop,) = self._any(self.stop)
+        last = self.epoch == self.settings.epochs or self.epoch in restart_epochs(self.settings)
+        if self._any(stop or last or time.monotonic() - self.saved_at > SAVING_SHARE * self.saving_took)[0]:
+            self._save()
+        if stop:
             raise Interrupted(f"stopped after epoch {self.epoch}, saved; go on with: onebit resume {self.folder.path}")
 
     def _finish(self) -> dict[str, Any]:
@@ -272,42 +279,18 @@ class Run:
             return {}
         self.folder.save_model(self._model_content())
         final = score_split(self.net, self.data.test, self.data, self.recipe, self.device, crops=self.recipe.data.crops)
-        costs = summarize(self.net, channels=self.data.channels, size=self.size)
-        result = {
-            "recipe": self.recipe.name, "title": self.recipe.title, "label": describe(self.recipe.network),
-            "weights": self.recipe.network.weights, "data": self.data.name, "seed": self.settings.seed,
-            "epochs": self.settings.epochs, "error": final.error, "top5_error": 100 * final.wrong_top5 / final.images,
-            "test_images": final.images, "wrong": final.wrong, "params": costs.params, "packed_bytes": costs.packed_bytes,
-            "float_bytes": costs.float_bytes, "macs": costs.macs, "seconds": self.seconds, "precision": self.precision,
-            "onebit": __version__, "selected_epoch": self.best.get("epoch"),
-            **{k: v for k, v in self._machine().items() if k in ("cpu", "gpu", "threads", "torch")}, "device": str(self.device),
-        }  # fmt: skip
+        result = describe_result(
+            self.recipe, self.data, self.net, final, self._machine(), device=str(self.device), seconds=self.seconds,
+            precision=self.precision, selected_epoch=self.best.get("epoch"),
+        )  # fmt: skip
         self.folder.save_result(result)  # first: nothing that happens while packing can lose it
         if self.recipe.network.weights == "1bit":
-            result["packed_bytes"] = self._pack(result) or costs.packed_bytes
+            result["packed_bytes"] = (
+                pack_run(self.folder, self.recipe, self.data, result, self.progress.say) or result["packed_bytes"]
+            )
             self.folder.save_result(result)
         self.progress.say(f"test error {final.error:.2f} % ({final.wrong} of {final.images}) -> {self.folder.path}")
         return result
-
-    def _pack(self, result: dict[str, Any]) -> int | None:
-        """Write the packed model; a network that cannot be packed is no reason to lose the run."""
-        self.progress.say("packing")
-        try:
-            net, _, _ = load_model(self.folder.path)  # on the CPU, as one process trains it
-            packing = pack(
-                net, self.data.classes, channels=self.data.channels, size=self.size,
-                about=card(self.recipe, result), pictures=training_pictures(self.recipe, self.data),
-            )  # fmt: skip
-            count = packing.save(self.folder.packed)
-        except OnebitError as error:
-            self.progress.say(f"not packed: {error}")
-            return None
-        for line in packing.lines():
-            self.progress.say(line)
-        self.progress.say(
-            f"packed: {count:,} bytes, {result['float_bytes'] / count:.1f} times smaller than float -> {self.folder.packed}"
-        )
-        return count
 
     # -- several processes -----------------------------------------------------------------------
 
@@ -356,7 +339,7 @@ class Run:
         self.stop = True
 
     def _signs(self) -> dict[str, Tensor]:
-        return {name: (latent_weight(layer).detach() >= 0).cpu() for name, layer in binary_layers(self.net).items()}
+        return {name: latent_weight(layer).detach() >= 0 for name, layer in binary_layers(self.net).items()}
 
     def _model_content(self) -> dict[str, Any]:
         return {
@@ -367,9 +350,11 @@ class Run:
     def _save(self) -> None:
         random = distributed.gather_objects(checkpoint.random_state())
         sums = distributed.gather_objects(self.sums.cpu())
-        self.saved_at = time.monotonic()
+        begun = time.monotonic()
         if self.main:
             self.folder.save_checkpoint(self._content(sums, random))
+        self.saved_at = time.monotonic()
+        self.saving_took = self.saved_at - begun
 
     def _content(self, sums: list[Tensor], random: list[dict[str, Any]]) -> dict[str, Any]:
         """All that determines the rest of the run; `sums` and `random` are those of every process."""
@@ -390,12 +375,17 @@ class Run:
         }  # fmt: skip
 
     def _restore(self, content: dict[str, Any]) -> None:
-        if recipes.parse(content["recipe"], self.recipe.name) != self.recipe:
+        if not same_path(recipes.parse(content["recipe"], self.recipe.name), self.recipe):
             raise OnebitError(f"{self.folder.path}: its checkpoint belongs to another recipe; choose another --out")
+        begun = content["epoch"] + (content["step_in_epoch"] > 0)
+        if begun > self.settings.epochs:
+            raise OnebitError(
+                f"epochs: {self.settings.epochs}, but {self.folder.path} is in epoch {begun} already; give {begun} or more"
+            )
         self.net.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.epoch, self.step_in_epoch, self.best = content["epoch"], content["step_in_epoch"], content["best"]
-        self.signs = content["signs"]
+        self.signs = {name: signs.to(self.device) for name, signs in content["signs"].items()}
         before = content["machine"]
         # The precision it was begun in, but never one that this machine would only emulate unless the recipe says so.
         if not (self.settings.precision == "auto" and before["precision"] == "bf16"):
@@ -429,6 +419,19 @@ class Run:
         pace = measure(self.net, self.feed, self.recipe, self.precision, self.rank)
         tested = len(self.test_share) + (0 if self.held_share is None else len(self.held_share))
         self.progress.say(expect(pace, self.recipe, self.feed, epoch=self.epoch, tested=tested, world=self.rank.world))
+
+
+@torch.no_grad()
+def share_of_flips(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
+    """By layer, the share of weights whose sign (bool) is another one; the device is waited for once.
+
+    >>> share_of_flips({"a": torch.tensor([True, False])}, {"a": torch.tensor([True, True])})
+    {'a': 0.5}
+    """
+    if not now:
+        return {}
+    counts = torch.stack([(now[name] != before[name]).sum() for name in now]).tolist()
+    return {name: count / now[name].numel() for name, count in zip(now, counts, strict=True)}
 
 
 @contextmanager
