@@ -1,13 +1,19 @@
-"""The baseline: the same wide residual network as anybody would write it in plain torch, float weights, float32, NCHW.
+"""The baseline: the same wide residual network as anybody would write it in plain torch, with float weights.
 
-No onebit in here: its own layers, torch's own SGD, one loop.
+No onebit in here: its own layers, torch's own SGD, one eager loop, a standard DataLoader whose workers flip and crop
+one picture after the other. Two grades: `Loop(width)` in float32 as torch computes by default, and with `bf16=True` what its
+performance guide advises, autocast to bfloat16 and channels_last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 
 class Block(nn.Module):
@@ -52,17 +58,52 @@ class Net(nn.Module):
         return self.bn_last(self.last(F.relu(self.bn(x)))).mean((2, 3))
 
 
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Labelled pictures, uint8 [N, 3, 32, 32], each flipped and cropped anew whenever it is asked for."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = np.pad(self.images[index], ((0, 0), (4, 4), (4, 4)))
+        top, left, flip = torch.randint(9, (2,)).tolist() + torch.randint(2, (1,)).tolist()
+        picture = picture[:, top : top + 32, left : left + 32]
+        return torch.from_numpy((picture[:, :, ::-1] if flip else picture).copy()), int(self.labels[index])
+
+
 class Loop:
-    """One training step of the plain network."""
+    """The training loop of the plain network: `step` takes the next mini-batch of the loader."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(
+        self, width: int, images: np.ndarray, labels: np.ndarray, *, batch: int = 125, bf16: bool = False,
+        device: str = "cpu", workers: int = 0,
+    ) -> None:  # fmt: skip
         torch.manual_seed(0)
-        self.net = Net(width)
+        self.device, self.bf16 = torch.device(device), bf16
+        self.net = Net(width).to(self.device)
+        if bf16:
+            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+        self.loader = DataLoader(
+            Pictures(images, labels), batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0,
+            pin_memory=self.device.type == "cuda", drop_last=True,
+        )  # fmt: skip
+        self.batches = self.endless()
 
-    def step(self, images: Tensor, labels: Tensor) -> None:
-        """`images` uint8 [N, 3, H, W], `labels` int64 [N]."""
-        loss = F.cross_entropy(self.net(images.float()), labels)
+    def endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from self.loader
+
+    def step(self) -> None:
+        images, labels = (t.to(self.device, non_blocking=True) for t in next(self.batches))
+        images = images.float()
+        if self.bf16:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            loss = F.cross_entropy(self.net(images), labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
