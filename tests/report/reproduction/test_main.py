@@ -15,7 +15,7 @@ from onebit.train import trainer
 HOME = Path(__file__).resolve().parents[3] / "reproduce"
 DIGITS = Experiment("tiny", "Tiny", (Row("digits-float", 1.5), Row("digits", 1.25), Row("mnist-20-1-1bit")))
 QUICK = ["--epochs", "2", "--set", "width=0.25", "--set", "depth=8", "--threads", "1", "--also"]
-SUFFIX = "epochs-2-width-0.25-depth-8"
+SUFFIX = "width-0.25-depth-8"
 
 pytestmark = pytest.mark.skipif(not HOME.is_dir(), reason="the scripts are in the repository")
 
@@ -26,7 +26,10 @@ def test_plan_chooses_by_name_and_seed(tmp_path: Path) -> None:
 
     assert names() == ["digits-float-s0", "digits-s0"]  # what is not in the paper only when asked for
     assert names(only=["mnist"], seeds=[1, 2]) == ["mnist-20-1-1bit-s1", "mnist-20-1-1bit-s2"]
-    assert names(only=["*-float"], epochs=2, settings=["lr=0.05"]) == ["digits-float-epochs-2-lr-0.05-s0"]
+    assert names(only=["*-float"], epochs=2, settings=["lr=0.05"]) == ["digits-float-lr-0.05-s0"]
+    assert names(only=["*-float"], epochs=2) == ["digits-float-s0"]  # the beginning of the whole run
+    cosine = ["schedule=cosine"]  # whose learning rate depends on the number of epochs
+    assert names(only=["*-float"], epochs=2, settings=cosine) == ["digits-float-epochs-2-schedule-cosine-s0"]
     assert names(only=["*-float"], epochs=30) == ["digits-float-s0"]  # the recipe's own number
     assert main(DIGITS, HOME, ["--only", "cifar", "--out", str(tmp_path)]) == 1
 
@@ -67,6 +70,24 @@ def test_ctrl_c_resume_and_skip(
     assert main(DIGITS, HOME, arguments) == 0
     assert capsys.readouterr().err.count("done before") == 2
     assert {p: p.stat().st_mtime_ns for p in first.iterdir()} == before
+
+
+def test_more_epochs_go_on_where_fewer_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def script(*epochs: str) -> list[int]:
+        arguments = ["--out", str(tmp_path), "--only", "digits-float", *QUICK, *epochs]
+        assert main(DIGITS, HOME, arguments) == 0
+        run = tmp_path / f"digits-float-{SUFFIX}-s0"
+        return [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    assert script() == [1, 2]
+    assert script("--epochs", "3") == [1, 2, 3]
+    first, second = (tmp_path / f"digits-float-{SUFFIX}-s0" / name for name in ("result-2.json", "result.json"))
+    assert [json.loads(p.read_text())["epochs"] for p in (first, second)] == [2, 3]
+    capsys.readouterr()
+    assert script("--epochs", "2") == [1, 2, 3] and "done before" in capsys.readouterr().err
+    (tmp_path / f"digits-float-{SUFFIX}-s0" / "recipe.toml").write_text(recipes.load("digits").to_toml())
+    assert main(DIGITS, HOME, ["--out", str(tmp_path), "--only", "digits-float", *QUICK, "--epochs", "4"]) == 1
+    assert "holds a run of other settings" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

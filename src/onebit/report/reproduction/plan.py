@@ -19,6 +19,7 @@ from onebit.report.reproduction.experiment import NOT_IN_PAPER, Experiment
 from onebit.report.reproduction.found import CROPS
 from onebit.report.tables import result, under_way
 from onebit.train.progress import clock
+from onebit.train.schedule import same_path
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Planned:
 
     @property
     def state(self) -> Literal["new", "unfinished", "done"]:
-        if (self.folder / "result.json").exists():
+        if (self.folder / "result.json").exists() and result(self.folder)["epochs"] >= self.recipe.training.epochs:
             return "unfinished" if self.crops and not (self.folder / CROPS).exists() else "done"
         return "unfinished" if (self.folder / "run.json").exists() else "new"
 
@@ -48,7 +49,8 @@ def plan(
     """The runs of an experiment's rows, each once, in their order, one seed after the other.
 
     `only`: patterns of recipe names (`*1bit`; without * any name that contains the text). Without it the rows that are not
-    in the paper are left out. `epochs` and `settings` make other experiments, in folders of other names.
+    in the paper are left out. `settings` make other experiments, in folders of other names. So does `epochs`, but not with
+    warm restarts, where a run goes on when more epochs are asked for.
 
     Raises OnebitError: nothing fits `only`; a setting is wrong.
     """
@@ -67,7 +69,9 @@ def plan(
         for name in names:
             shipped = recipes.load(name)
             recipe = shipped.replace([*changes, f"seed={seed}"])
-            suffix = "" if recipe == shipped.replace([f"seed={seed}"]) else "-" + _suffix(changes)
+            own = shipped.replace([f"seed={seed}"])
+            named = settings if same_path(shipped.replace([*settings, f"seed={seed}"]), recipe) else changes
+            suffix = "" if recipe == own or not named else "-" + _suffix(named)
             crops = any(row.recipe == name and row.crops == "25" for row in experiment.rows)
             planned.append(Planned(recipe, out / f"{name}{suffix}-s{seed}", crops and recipe.data.crops != "25"))
     return planned
@@ -111,11 +115,12 @@ def _run(p: Planned, root: Path | None, device: str | None, threads: int | None)
 
     if (p.folder / "run.json").exists():
         begun, _ = RunFolder(p.folder).begun()
-        if begun != p.recipe:
+        if not same_path(begun, p.recipe):
             raise OnebitError(f"{p.folder}: holds a run of other settings; move it away, or choose another --out")
-    if not (p.folder / "result.json").exists():
+    done = (p.folder / "result.json").exists() and result(p.folder)["epochs"] >= p.recipe.training.epochs
+    if not done:
         if (p.folder / "run.json").exists():
-            trainer.resume(p.folder, root=root, device=device, threads=threads)
+            trainer.resume(p.folder, root=root, device=device, threads=threads, epochs=p.recipe.training.epochs)
         else:
             trainer.train(p.recipe, p.folder, root=root, device=device, threads=threads)
     if p.crops and not (p.folder / CROPS).exists():
