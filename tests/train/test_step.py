@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from onebit import networks
 from onebit.binary import latent_weight
+from onebit.data import feed
+from onebit.data.augment import Augment, Draw, draw
+from onebit.data.dataset import Arrays
 from onebit.data.feed import Batch
 from onebit.errors import OnebitError
 from onebit.recipe import Network, Training
@@ -48,6 +55,45 @@ def test_a_share_of_a_mini_batch_weighs_by_the_whole() -> None:
         train_step(layer, SGD(layer.parameters(), 0.0), Batch(x[part], y[part], 6), "float32", world=2)
         grads.append(layer[1].weight.grad.clone())
     torch.testing.assert_close((grads[0] + grads[1]) / 2, expected)
+
+
+class Crossings(TorchDispatchMode):
+    """Names of the operations that mix tensors of the CPU with those of another device: copies, and indices by the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        flat = [t for t in tree_flatten((args, kwargs, result))[0] if isinstance(t, torch.Tensor) and t.dim()]
+        if len({t.device for t in flat}) > 1:
+            self.names.append(str(func))
+        return result
+
+
+def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's device without data: reading a number back, or adding a tensor of the CPU, is an error there."""
+    meta = torch.device("meta")
+    monkeypatch.setattr(feed, "_generator", lambda device, seed: torch.Generator())  # this device has none
+    monkeypatch.setattr(
+        feed, "draw", lambda shape, spec, g: Draw(*(t.to(meta) for t in vars(draw(shape, spec, g)).values()))
+    )
+    spec = Augment(flip=True, pad=4, cutout=18)
+    batches = feed.make_feed(
+        Arrays(np.zeros((10, 3, 32, 32), np.uint8), np.zeros(10, np.int64)), device=meta, batch=4, augment=spec, seed=0,
+        size=32, channels=3,
+    )  # fmt: skip
+    with meta:
+        net = networks.build(Network(depth=8, width=0.5), classes=10, channels=3, size=32)
+    optimizer = SGD(parameter_groups(net, 5e-4), 0.1, 0.9)
+    drawing = ["aten._to_copy.default"] * 4  # of this test itself: flips, shifts, patches, noise
+    with Crossings() as crossings:
+        for batch in batches.epoch(0):
+            sums = train_step(net, optimizer, batch, "float32")
+            assert sums.device == meta
+    # the order of the pictures goes there once an epoch, not with every mini-batch
+    assert crossings.names == ["aten._to_copy.default"] + 3 * drawing
 
 
 def test_how_a_network_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,9 +108,10 @@ class Feed:
             pictures = _decode(self.files, jobs, self.size, self.channels, self.workers, self.device)
             spec = replace(self.augment, flip=False)  # the photo was flipped when it was cropped
         for step, (chosen, part, images) in enumerate(zip(plan, parts, pictures, strict=True), start=start):
-            generator = torch.Generator(self.device).manual_seed(mix(self.seed, epoch, step))
             shape = (len(chosen), images.shape[1], images.shape[2], images.shape[3])
-            drawn = draw(shape, spec, generator)[share(len(chosen), self.rank, self.world)]
+            drawn = draw(shape, spec, _generator(self.device, mix(self.seed, epoch, step)))[
+                share(len(chosen), self.rank, self.world)
+            ]
             yield Batch(apply(images, drawn, spec), self.labels[part.to(self.device)], len(chosen))
 
 
@@ -188,6 +189,10 @@ def test_batches(
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name for a test
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed)
 
 
 def _labelled(

@@ -81,7 +81,11 @@ def _options(experiment: Experiment, home: Path) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of the data sets (default: $ONEBIT_DATA)")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="only recipes whose names fit")
     parser.add_argument("--seed", nargs="+", type=int, default=[0], help="seeds (default: 0)")
-    parser.add_argument("--epochs", type=int, help="fewer epochs than the recipe's: marked in the table, never mixed")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help="train as far as this, and go on when asked for more; fewer than the recipe says are marked in the table, never mixed",
+    )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="FIELD=VALUE", help="another setting; marked too"
     )
