@@ -70,7 +70,7 @@ class Training:
     momentum_at_restart: Literal["zero", "keep"] = "zero"  # MATLAB code: zero; Keras code: keep
     momentum_form: Literal["lr-inside", "lr-outside"] = "lr-inside"  # v = mv - lr g, or torch's v = mv + g
     weight_decay: float = 5e-4  # on latent convolution weights only
-    moments: Literal["reestimate", "running"] = "reestimate"  # batch-norm moments of the finished network
+    moments: Literal["reestimate", "running"] = "reestimate"  # batch-norm moments that a network is tested with
     select: Literal["last", "best"] = "last"  # best: lowest error on the held-out images (needs holdout)
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where the hardware computes it
     compile: bool = False  # torch.compile: the network and the update of its weights

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from onebit.errors import OnebitError
 from onebit.train.distributed import SyncedBatchNorm
-from onebit.train.moments import reestimate
+from onebit.train.moments import reestimate, reestimated
 
 
 def two_layers() -> nn.Sequential:
@@ -103,3 +103,23 @@ def test_without_running_moments_there_is_nothing_to_set() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3))
     assert reestimate(net, batches()) == 3
     assert net[0].running_mean is None
+
+
+def test_moments_for_a_test_and_the_old_ones_after_it() -> None:
+    net = two_layers()
+    net(batches()[0])
+    net[3].eval()
+    flags = [m.training for m in net.modules()]
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    expected = directly(two_layers(), batches())
+    with reestimated(net, iter(batches())) as same:
+        assert same is net and [m.training for m in net.modules()] == flags
+        got = [net[0].running_mean, net[0].running_var, net[2].running_mean, net[2].running_var]
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    with pytest.raises(ZeroDivisionError), reestimated(net, iter(batches())):
+        raise ZeroDivisionError
+    with pytest.raises(OnebitError, match="no training batch"), reestimated(net, iter([])):
+        pass
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())

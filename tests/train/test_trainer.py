@@ -26,8 +26,9 @@ from onebit.data.feed import Batch, make_feed
 from onebit.errors import OnebitError
 from onebit.train import checkpoint
 from onebit.train.distributed import Rank
-from onebit.train.evaluate import evaluate
+from onebit.train.evaluate import evaluate, load_model, score_split
 from onebit.train.folder import RunFolder
+from onebit.train.moments import reestimate
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.precision import resolve
 from onebit.train.step import train_step
@@ -136,6 +137,27 @@ def test_metrics_of_an_epoch_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     for name, layer in binary_layers(net).items():
         flips = float(((latent_weight(layer).detach() >= 0) != before[name]).float().mean())
         assert line["flip_rate"][name] == pytest.approx(flips, abs=0.02)
+
+
+def test_epochs_are_tested_with_moments_of_their_own_weights(tmp_path: Path) -> None:
+    """The last epoch's errors, computed anew from its checkpoint with the moments of 4 mini-batches; training is the same."""
+    contents, lines = {}, {}
+    for moments in ("reestimate", "running"):
+        out = tmp_path / moments
+        train(tiny("epochs=2", f"moments={moments}", "holdout=100"), out, quiet=True)
+        contents[moments] = checkpoint.load(out / "checkpoint.pt")["model"]
+        lines[moments] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(torch.equal(t, contents["running"][name]) for name, t in contents["reestimate"].items())
+    for moments, epochs in lines.items():
+        net, chosen, _ = load_model(tmp_path / moments / "checkpoint.pt")
+        run = Run(chosen, RunFolder(tmp_path / "other"), None, torch.device("cpu"), Rank(), None, True, False)
+        if moments == "reestimate":
+            reestimate(net, [batch.images for batch in run.feed.epoch(2)][:4])
+        for split, key in ((run.data.test, "test_error"), (run.held, "holdout_error")):
+            assert split is not None
+            score = score_split(net, split, run.data, chosen, torch.device("cpu"))
+            # another order of additions may turn a picture that stands between two classes
+            assert epochs[-1][key] == pytest.approx(score.error, abs=100 / score.images)
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:

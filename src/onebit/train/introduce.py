@@ -17,6 +17,7 @@ from onebit.networks.wide_resnet import describe
 from onebit.recipe import Recipe
 from onebit.train import checkpoint, distributed
 from onebit.train.distributed import Rank
+from onebit.train.moments import moment_batches
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.precision import autocast
 from onebit.train.progress import clock
@@ -76,7 +77,8 @@ def expect(pace: Pace, recipe: Recipe, feed: Feed, *, epoch: int, tested: int, w
     """One line: how long the epochs after `epoch` will take, with `tested` images tested by this process after each."""
     left = recipe.training.epochs - epoch
     trained = -(-feed.count // world) if recipe.training.moments == "reestimate" else 0
-    seconds = pace.total(left, feed.steps, tested, trained)
+    moments = -(-moment_batches(feed.steps) * feed.batch // world) if trained else 0  # before each test
+    seconds = pace.total(left, feed.steps, tested + moments, trained)
     pictures = left * min(feed.count, feed.steps * feed.batch)
     said = " without torch.compile" if recipe.training.compile else ""
     return f"{left} epoch{'s' * (left != 1)}, {pictures:,} pictures: about {clock(seconds)}{said}"

@@ -6,7 +6,8 @@ weights, and the stored moments are the mean over batches of the batch means and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor]) -> int:
     >>> norm.running_mean.item(), norm.running_var.item()
     (3.0, 0.5)
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = _norms(module)
     flags = [(m, m.training) for m in module.modules()]
     momenta = [m.momentum for m in norms]
     before = [{name: buffer.clone() for name, buffer in m.named_buffers(recurse=False)} for m in norms]
@@ -83,6 +84,46 @@ def reestimate(module: nn.Module, batches: Iterable[Tensor]) -> int:
     if not count:
         raise OnebitError("moments: no training batch to re-estimate from, give at least one")
     return count
+
+
+@contextmanager
+def reestimated(module: nn.Module, batches: Iterable[Tensor]) -> Iterator[nn.Module]:
+    """Within it ``module`` has moments from one pass over ``batches`` (see `reestimate`), afterwards its own again.
+
+    For a test in the middle of training: running averages lag behind the weights, and when signs flip, they lag far. Training
+    does not notice it.
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> with reestimated(norm, [torch.tensor([[4.0], [8.0]])]):
+    ...     norm.running_mean.item()
+    6.0
+    >>> norm.running_mean.item()
+    0.0
+    """
+    before = [{name: buffer.clone() for name, buffer in m.named_buffers(recurse=False)} for m in _norms(module)]
+    reestimate(module, batches)
+    try:
+        yield module
+    finally:
+        with torch.no_grad():
+            for norm, old in zip(_norms(module), before, strict=True):
+                buffers = dict(norm.named_buffers(recurse=False))
+                for name, value in old.items():
+                    buffers[name].copy_(value)
+
+
+def moment_batches(steps: int) -> int:
+    """How many of an epoch's ``steps`` mini-batches give the moments for a test after it: at most 8, whose forward passes
+    are 1 % of the epoch's work on CIFAR. Of 20-1.5 after 9 epochs, 2 gave the error of 20 within 0.5 points.
+
+    >>> moment_batches(400), moment_batches(15), moment_batches(2)
+    (8, 4, 2)
+    """
+    return min(8, max(4, steps // 25), steps)
+
+
+def _norms(module: nn.Module) -> list[_BatchNorm]:
+    return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
 
 
 def _adding(total: _Mean) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:

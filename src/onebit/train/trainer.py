@@ -10,8 +10,9 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 
 from onebit import __version__
 from onebit import recipe as recipes
-from onebit.binary import binary_layers, latent_weight
 from onebit.data.augment import Augment
 from onebit.data.dataset import Arrays, Files, split_holdout
 from onebit.data.feed import Batch, make_feed, share
@@ -35,9 +35,10 @@ from onebit.train.diagnose import non_finite, weights_finite
 from onebit.train.evaluate import load_data, score_split
 from onebit.train.finetune import start_from
 from onebit.train.finish import describe_result, pack_run
+from onebit.train.flips import share_of_flips, signs_of
 from onebit.train.folder import RunFolder
 from onebit.train.introduce import expect, introduce, measure
-from onebit.train.moments import reestimate
+from onebit.train.moments import moment_batches, reestimate, reestimated
 from onebit.train.optimizer import SGD, parameter_groups
 from onebit.train.precision import autocast, resolve
 from onebit.train.progress import Progress
@@ -163,7 +164,7 @@ class Run:
         else:
             if start is not None:
                 self.progress.say(start_from(self.net, start, self.data.classes))
-            self.signs = self._signs()
+            self.signs = signs_of(self.net)
         self._agree()
         self.net = distributed.convert_batchnorm(self.net) if rank.world > 1 else self.net
         self.model: nn.Module = distributed.wrap(compiled(self.net, self.settings, rank.world), rank)
@@ -236,16 +237,19 @@ class Run:
         loss, wrong, images = distributed.sum_over_ranks(self.sums).tolist()
         speed = self._images_between(first, self.feed.steps) / (time.monotonic() - begun)
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
-        signs = self._signs()
+        signs = signs_of(self.net)
         flips = share_of_flips(self.signs, signs)
+        with self._tested():
+            test_error = self._error(self.test_share)
+            holdout_error = None if self.held_share is None else self._error(self.held_share)
         line = {
             "kind": "epoch", "epoch": self.epoch, "step": self.step, "loss": loss / images, "train_error": 100 * wrong / images,
-            "test_error": self._error(self.test_share), "holdout_error": None if self.held_share is None else self._error(self.held_share),
-            "lr": lr, "images_per_second": speed, "flip_rate": flips,
+            "test_error": test_error, "holdout_error": holdout_error, "lr": lr, "images_per_second": speed, "flip_rate": flips,
         }  # fmt: skip
-        if self.settings.select == "best" and line["holdout_error"] <= self.best.get("holdout_error", 100.0):
+        chosen = self.settings.select == "best" and holdout_error is not None
+        if chosen and holdout_error <= self.best.get("holdout_error", 100.0):
             self.best = {
-                "holdout_error": line["holdout_error"],
+                "holdout_error": holdout_error,
                 "epoch": self.epoch,
                 "model": checkpoint.to_cpu(self.net.state_dict(), copy=True),
             }
@@ -268,13 +272,8 @@ class Run:
             self.net.load_state_dict(self.best["model"])
         if self.settings.moments == "reestimate":
             self.progress.say("re-estimating batch-norm moments on one augmented pass over the training set")
-
-            def images() -> Iterator[Tensor]:
-                for batch in self.feed.epoch(self.settings.epochs):
-                    yield batch.images.contiguous(memory_format=torch.channels_last)
-
             with autocast(self.precision, self.device):
-                reestimate(self.net, images())
+                reestimate(self.net, self._pictures(self.feed.steps))
         if not self.main:
             return {}
         self.folder.save_model(self._model_content())
@@ -327,6 +326,21 @@ class Run:
         wrong, images = distributed.sum_over_ranks(torch.tensor(counts, device=self.device)).tolist()
         return 100.0 * wrong / images
 
+    def _pictures(self, count: int) -> Iterator[Tensor]:
+        """Images of the `count` mini-batches that training would see next."""
+        for batch in islice(self.feed.epoch(self.epoch), count):
+            yield batch.images.contiguous(memory_format=torch.channels_last)
+
+    @contextmanager
+    def _tested(self) -> Iterator[None]:
+        """Within it the network is as it is tested after an epoch: with moments of its own weights, like the finished one."""
+        with ExitStack() as stack:
+            if self.settings.moments == "reestimate":
+                pictures = self._pictures(moment_batches(self.feed.steps))
+                with autocast(self.precision, self.device):
+                    stack.enter_context(reestimated(self.net, pictures))
+            yield
+
     def _images_between(self, first: int, last: int) -> int:
         """Images of the mini-batches `first` .. `last` - 1 of an epoch."""
         return min(last * self.settings.batch, self.feed.count) - min(first * self.settings.batch, self.feed.count)
@@ -337,9 +351,6 @@ class Run:
         if self.stop:  # asked for the second time: now
             raise KeyboardInterrupt
         self.stop = True
-
-    def _signs(self) -> dict[str, Tensor]:
-        return {name: latent_weight(layer).detach() >= 0 for name, layer in binary_layers(self.net).items()}
 
     def _model_content(self) -> dict[str, Any]:
         return {
@@ -419,19 +430,6 @@ class Run:
         pace = measure(self.net, self.feed, self.recipe, self.precision, self.rank)
         tested = len(self.test_share) + (0 if self.held_share is None else len(self.held_share))
         self.progress.say(expect(pace, self.recipe, self.feed, epoch=self.epoch, tested=tested, world=self.rank.world))
-
-
-@torch.no_grad()
-def share_of_flips(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> dict[str, float]:
-    """By layer, the share of weights whose sign (bool) is another one; the device is waited for once.
-
-    >>> share_of_flips({"a": torch.tensor([True, False])}, {"a": torch.tensor([True, True])})
-    {'a': 0.5}
-    """
-    if not now:
-        return {}
-    counts = torch.stack([(now[name] != before[name]).sum() for name in now]).tolist()
-    return {name: count / now[name].numel() for name, count in zip(now, counts, strict=True)}
 
 
 @contextmanager
