@@ -56,7 +56,7 @@ def test_the_expected_time_counts_tests_and_the_pass_for_the_moments() -> None:
     # 3 epochs of 15 mini-batches and 360 tested images, then 1437 images for the moments
     assert pace.total(3, 15, 360, 1437) == pytest.approx(3 * (15 + 3.6) + 14.37)
     # and before each test the moments of 4 mini-batches of 100
-    assert 3 * (15 + 3.6 + 4.0) + 14.37 == pytest.approx(82.17)
+    assert pytest.approx(82.17) == 3 * (15 + 3.6 + 4.0) + 14.37
     assert expect(pace, CHOSEN, feed(), epoch=1, tested=360, world=1) == "3 epochs, 4,311 pictures: about 1:22"
     running = CHOSEN.replace(["moments=running", "compile=true"])
     assert expect(pace, running, feed(), epoch=1, tested=360, world=1).endswith("about 0:56 without torch.compile")
