@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebit import networks
+from onebit import networks, zoo
+from onebit.binary import binary_layers, latent_weight
 from onebit.errors import OnebitError
 from onebit.recipe import Network, load
 from onebit.train import checkpoint
+from onebit.train.evaluate import load_model
 from onebit.train.finetune import start_from
 from onebit.train.trainer import train
 
@@ -78,3 +80,67 @@ def test_a_run_starts_from_a_run_folder_even_an_unfinished_one(tmp_path: Path) -
     own = checkpoint.load(tmp_path / "second" / "checkpoint.pt")["model"]
     latent = [k for k in own if k.endswith("original")]
     assert len(latent) == 8 and all(torch.equal(own[k], weights[k]) for k in latent)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    settings = ["width=0.25", "depth=8", "epochs=1", "batch=500", "precision=float32"]
+    train(load("digits").replace(settings), folder / "run", quiet=True)
+    return folder / "run"
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    return {name: latent_weight(m).detach().clone() for name, m in module.named_modules() if isinstance(m, kinds)}
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_packed_model_gives_its_signs(finished: Path, other: bool) -> None:
+    theirs, _, content = load_model(finished)
+    own = net(3)
+    before = weights(own)
+    classes = [*content["classes"][1:], "x"] if other else content["classes"]
+    message = start_from(own, finished / "model.onebit", classes)
+    assert f"the signs of {7 if other else 8} layers" in message and ("new: classifier.weight" in message) == other
+    for name, weight in weights(own).items():
+        if other and name == "classifier":
+            assert torch.equal(weight, before[name])
+        else:
+            assert torch.equal(weight >= 0, weights(theirs)[name] >= 0)
+            assert torch.equal(weight.abs(), before[name].abs())
+
+
+def test_a_float_network_starts_from_what_the_packed_one_computed_with(finished: Path) -> None:
+    theirs, _, content = load_model(finished)
+    own = net(3, weights="float")
+    start_from(own, finished / "model.onebit", content["classes"])
+    for name, layer in binary_layers(theirs).items():
+        torch.testing.assert_close(weights(own)[name], layer.weight.detach())  # type: ignore[arg-type]
+
+
+def test_packed_models_that_do_not_fit(finished: Path) -> None:
+    for changes, message in (
+        ({"width": 0.5}, "no layer fits stem|no layer fits body"),
+        ({"depth": 14}, "has 8 layers with weights"),
+    ):
+        own = net(2, **changes)  # type: ignore[arg-type]
+        before = weights(own)
+        with pytest.raises(OnebitError, match=message):
+            start_from(own, finished / "model.onebit", TEN)
+        assert all(torch.equal(w, before[name]) for name, w in weights(own).items())
+    message = start_from(net(2, channels=3), finished / "model.onebit", load_model(finished)[2]["classes"])
+    assert "7 layers taken, new: stem.weight" in message
+
+
+def test_a_name_stands_for_the_packed_file(tmp_path: Path) -> None:
+    # a rate of 0: the network stays what it started from
+    still = load("digits").replace(["epochs=1", "lr=0.0", "lr_end=0.0", "batch=500", "precision=float32", "seed=7"])
+    train(still, tmp_path / "run", start=Path("digits-20-1"), quiet=True)
+    own, _, content = load_model(tmp_path / "run")
+    again = net(8, depth=20, width=1.0)
+    start_from(again, zoo.path("digits-20-1"), content["classes"])
+    for name, weight in weights(own).items():
+        assert torch.equal(weight >= 0, weights(again)[name] >= 0)
+    with pytest.raises(OnebitError, match="no model by that name: did you mean 'digits-20-1'"):
+        train(still, tmp_path / "other", start=Path("digits-20-2"), quiet=True)

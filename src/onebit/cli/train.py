@@ -27,7 +27,10 @@ from onebit.recipe import Recipe
 @click.option("--grey", is_flag=True, help="One channel (your own pictures).")
 @click.option("--seed", type=int, help="Seed of weights, data order and augmentation.")
 @click.option(
-    "--from", "start", type=click.Path(path_type=Path), help="Start from the weights of this run or checkpoint."
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    help="Start from the weights of this run, checkpoint or packed model (a name of `onebit models`, too).",
 )
 @click.option("--device", help="cpu, cuda, mps. Default: the best one present.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")

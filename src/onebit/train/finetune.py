@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from onebit.binary import HE_GAIN, fan_in, latent_weight, layer_scale
 from onebit.errors import OnebitError
+from onebit.packed import file
+from onebit.packed import program as p
 from onebit.train import checkpoint
 
 HEAD = ("classifier", "class_norm")  # belongs to the classes
@@ -20,8 +23,12 @@ def start_from(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
 
     Float and 1-bit networks start from each other: latent weights are the float network's weights. With other
     `classes` the classifier stays as it was initialised, as do the first layers where the channels differ.
-    Raises OnebitError when another convolution of `net` finds no weights of its shape: half a network is no start.
+    A packed model gives its signs; latent weights keep the sizes that they were
+    initialised with. Raises OnebitError when another convolution of `net` finds no weights of its shape: half a network
+    is no start.
     """
+    if path.suffix == ".onebit":
+        return _from_packed(net, path, classes)
     if path.is_dir():
         path = next((p for n in ("model.pt", "checkpoint.pt") if (p := path / n).exists()), path / "model.pt")
     content = checkpoint.load(path)
@@ -43,6 +50,37 @@ def start_from(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
     with torch.no_grad():
         net.load_state_dict(taken, strict=False)
     return f"started from {path}: {len(taken)} tensors taken" + (f", new: {', '.join(new)}" if new else "")
+
+
+@torch.no_grad()
+def _from_packed(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
+    """The signs of a packed model; each latent weight keeps the size that it was initialised with, a float one gets the scale."""
+    packed = file.load(path)
+    theirs = [op for _, op in packed.program.convolutions()]
+    own = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    if len(theirs) != len(own):
+        raise OnebitError(
+            f"{path}: has {len(theirs)} layers with weights, the network to train has {len(own)}; start from a model of the same depth"
+        )
+    found: dict[str, Tensor] = {}
+    new: list[str] = []
+    for (name, layer), op in zip(own.items(), theirs, strict=True):
+        shape = latent_weight(layer).shape
+        signs = p.signs(op, packed.program.fan_in(op)).reshape(len(op.bits), *op.kernel, -1).transpose(0, 3, 1, 2)
+        other = name.startswith(HEAD) and list(packed.classes) != list(classes)
+        if not other and signs.shape == (*shape, 1, 1)[:4]:
+            found[name] = torch.from_numpy(signs.copy()).reshape(shape)
+            continue
+        new.append(f"{name}.weight")
+        if not name.startswith(REPLACEABLE):
+            raise OnebitError(
+                f"{path}: no layer fits {name}.weight {list(shape)}; start from a model of the same family, depth and width"
+            )
+    for name, sign in found.items():
+        weight = latent_weight(own[name])
+        size = HE_GAIN / fan_in(weight) ** 0.5 if layer_scale(own[name]) is None else weight.abs()
+        weight.copy_(sign.to(weight.device) * size)
+    return f"started from {path}: the signs of {len(found)} layers taken" + (f", new: {', '.join(new)}" if new else "")
 
 
 def _plain(name: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onebit import __version__
+from onebit import __version__, zoo
 from onebit import recipe as recipes
 from onebit.data.augment import Augment
 from onebit.data.dataset import Arrays, Files, split_holdout
@@ -63,7 +63,8 @@ def train(
         root: the folder that holds the data sets (for a folder of pictures: the folder itself).
         device: "cpu", "cuda", "mps"; None: the best one present.
         threads: CPU threads; None: torch's own choice.
-        start: run folder or checkpoint whose weights are the starting point (a new classifier where classes differ).
+        start: run folder, checkpoint or packed model (by name, too) whose weights are the starting point (a new classifier
+            where classes differ).
         resume: go on from the checkpoint in `out`.
 
     Raises:
@@ -71,6 +72,7 @@ def train(
     """
     if threads:
         torch.set_num_threads(threads)
+    start = None if start is None else zoo.find(Path(start))
     name = device or best_device()
     rank = distributed.setup(name)  # first: among several processes it gives this one its own CUDA device
     try:
