@@ -43,7 +43,7 @@ def test_a_committed_run_is_whole_and_of_a_shipped_recipe(run: Path) -> None:
     # what differs from the shipped recipe is the seed, or stands with --set on the page, in the command of this run
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").replace("\\\n", " ")
     command = next((line for line in page.splitlines() if f"runs/{run.name.rpartition('-s')[0]}-s" in line), "")
-    settings = re.findall(r"--set (\S+)", command)
+    settings = re.findall(r"--set (\S+)", command) + [f"size={n}" for n in re.findall(r"--size (\d+)", command)]
     assert own == recipe.load(found["recipe"]).replace([f"seed={found['seed']}", *settings])
     assert "/" not in json.dumps(found).replace("images/s", ""), "a path of one machine"
 

@@ -86,19 +86,21 @@ def packed_table(patterns: Iterable[str], up: str) -> str:
 
 
 def paired_table(names: Iterable[str], up: str) -> str:
-    """Differences of test errors, seed by seed, with their mean and its standard error; names two by two."""
+    """Test errors of both, and their differences, seed by seed, with the mean and its standard error; names two by two."""
     pairs = list(names)
     lines = [
-        "| runs | beside | seeds | difference of test errors, points | mean | standard error |",
-        "|---|---|---|---|---|---|",
+        "| runs | beside | seeds | test errors, mean % | difference, points | mean | standard error |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         seeds = sorted(int(run.name.rpartition("-s")[2]) for run in RESULTS.glob(f"{one}-s*"))
-        found = [result(RESULTS / f"{one}-s{k}")["error"] - result(RESULTS / f"{other}-s{k}")["error"] for k in seeds]
+        errors = [[result(RESULTS / f"{name}-s{k}")["error"] for k in seeds] for name in (one, other)]
+        found = [a - b for a, b in zip(*errors, strict=True)]
+        means = ", ".join(f"{math.fsum(e) / len(e):.2f}" for e in errors)
         deviation = spread(found)
         error = "-" if deviation is None else f"{deviation / math.sqrt(len(found)):.2f}"
         lines.append(
-            f"| {one} | {other} | {', '.join(map(str, seeds))} | {', '.join(f'{d:+.2f}' for d in found)} "
+            f"| {one} | {other} | {', '.join(map(str, seeds))} | {means} | {', '.join(f'{d:+.2f}' for d in found)} "
             f"| {math.fsum(found) / len(found):+.2f} | {error} |"
         )
     return "\n".join(lines) + "\n"

@@ -139,7 +139,8 @@ def test_a_name_stands_for_the_packed_file(tmp_path: Path) -> None:
     train(still, tmp_path / "run", start=Path("digits-20-1"), quiet=True)
     own, _, content = load_model(tmp_path / "run")
     again = net(8, depth=20, width=1.0)
-    start_from(again, zoo.path("digits-20-1"), content["classes"])
+    message = start_from(again, zoo.path("digits-20-1"), content["classes"])
+    assert message == "started from digits-20-1: the signs of 20 layers taken"
     for name, weight in weights(own).items():
         assert torch.equal(weight >= 0, weights(again)[name] >= 0)
     with pytest.raises(OnebitError, match="no model by that name: did you mean 'digits-20-1'"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from onebit import zoo
 from onebit.binary import HE_GAIN, fan_in, latent_weight, layer_scale
 from onebit.errors import OnebitError
 from onebit.packed import file
@@ -80,7 +81,8 @@ def _from_packed(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
         weight = latent_weight(own[name])
         size = HE_GAIN / fan_in(weight) ** 0.5 if layer_scale(own[name]) is None else weight.abs()
         weight.copy_(sign.to(weight.device) * size)
-    return f"started from {path}: the signs of {len(found)} layers taken" + (f", new: {', '.join(new)}" if new else "")
+    name = path.stem if path.parent == zoo.FOLDER else path
+    return f"started from {name}: the signs of {len(found)} layers taken" + (f", new: {', '.join(new)}" if new else "")
 
 
 def _plain(name: str) -> str:
