@@ -74,9 +74,7 @@ class Training:
     select: Literal["last", "best"] = "last"  # best: lowest error on the held-out images (needs holdout)
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 where the hardware computes it
     compile: bool = False  # torch.compile: the network and the update of its weights
-    cuda_graphs: bool = (
-        False  # with compile, on one CUDA device: a mini-batch is a few recorded graphs (narrow networks)
-    )
+    cuda_graphs: bool = False  # with compile, on one CUDA device: record the compiled pieces (narrow networks)
     seed: int = 0
     checkpoint_minutes: float = 10.0  # besides one checkpoint an epoch
 

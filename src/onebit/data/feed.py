@@ -109,10 +109,9 @@ class Feed:
             spec = replace(self.augment, flip=False)  # the photo was flipped when it was cropped
         for step, (chosen, part, images) in enumerate(zip(plan, parts, pictures, strict=True), start=start):
             shape = (len(chosen), images.shape[1], images.shape[2], images.shape[3])
-            drawn = draw(shape, spec, _generator(self.device, mix(self.seed, epoch, step)))[
-                share(len(chosen), self.rank, self.world)
-            ]
-            yield Batch(apply(images, drawn, spec), self.labels[part.to(self.device)], len(chosen))
+            drawn = draw(shape, spec, _generator(self.device, mix(self.seed, epoch, step)))
+            mine = share(len(chosen), self.rank, self.world)
+            yield Batch(apply(images, drawn[mine], spec), self.labels[part.to(self.device)], len(chosen))
 
 
 def make_feed(

@@ -1,4 +1,7 @@
-"""Starting from other weights (``--from``): everything that fits is taken, the classifier only for the same classes."""
+"""Starting from other weights (``--from``): all that fits is taken, the classifier only for the same classes.
+
+They may be those of a run, or the signs of a packed model.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,8 @@ def start_from(net: nn.Module, path: Path, classes: Sequence[str]) -> str:
 
     Float and 1-bit networks start from each other: latent weights are the float network's weights. With other
     `classes` the classifier stays as it was initialised, as do the first layers where the channels differ.
-    A packed model gives its signs; latent weights keep the sizes that they were
-    initialised with. Raises OnebitError when another convolution of `net` finds no weights of its shape: half a network
-    is no start.
+    A packed model gives its signs; latent weights keep the sizes that they were initialised with.
+    Raises OnebitError when another convolution of `net` finds no weights of its shape: half a network is no start.
     """
     if path.suffix == ".onebit":
         return _from_packed(net, path, classes)
