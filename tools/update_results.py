@@ -7,7 +7,7 @@ A table stands between `<!-- results: NAME* ... -->` and `<!-- end -->`; the nam
 `<!-- packed: NAME* ... -->` for files of results/packed/ (`measure_packed.py` writes them), and `<!-- paired: A B ... -->`
 for the differences of runs A-s0, A-s1, ... to B-s0, B-s1, ..., and `<!-- models: NAME* ... -->` for models that come with
 onebit (`publish_model.py` writes them), and `<!-- overview: RECIPE* ... -->` for recipes, in this order, with the published
-runs of each that leave it as it is. A test checks that every table is what its folders give.
+runs of each that leave it as it is, or ended earlier. A test checks that every table is what its folders give.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from onebit import zoo
 from onebit.report.published import author_errors, published_error
 from onebit.report.tables import collect, kilobytes, result, run_recipe, spread, to_markdown
 from onebit.train.progress import clock
+from onebit.train.schedule import same_path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -134,11 +135,14 @@ def overview(patterns: Iterable[str], up: str) -> str:
     names = recipes.names()
     for name in (name for pattern in patterns for name in names if fnmatch(name, pattern)):
         recipe = recipes.load(name)
-        kind = recipe.network
+        kind, epochs = recipe.network, str(recipe.training.epochs)
         rows = collect(runs_of(name))
         seeds, error, size, where = "-", "not yet run", "-", "-"
         if rows:
             row = rows[0]
+            recipe = recipe.replace([f"epochs={row['epochs']}"])  # what others had after as many is beside it
+            if str(row["epochs"]) != epochs:
+                epochs = f"{row['epochs']} of {epochs}"
             seeds = str(row["runs"])
             error = f"{row['error']:.2f}" + ("" if row["spread"] is None else f" ± {row['spread']:.2f}")
             size = kilobytes(row["bytes"])
@@ -150,21 +154,22 @@ def overview(patterns: Iterable[str], up: str) -> str:
         )
         lines.append(
             f"| {recipe.data.name} | {kind.depth}-{kind.width:g}{', cutout' if '-cutout-' in name else ''} | {WEIGHTS[kind.weights]} "
-            f"| {recipe.training.epochs} | {seeds} | {error} | {'-' if theirs is None else f'{theirs:.2f}'} | {files or '-'} "
+            f"| {epochs} | {seeds} | {error} | {'-' if theirs is None else f'{theirs:.2f}'} | {files or '-'} "
             f"| {size} | {where} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def runs_of(name: str) -> list[Path]:
-    """The published runs of a shipped recipe that differ from it in nothing but the seed."""
-    own = recipes.load(name)
-    runs = sorted(path.parent for path in RESULTS.glob("*/result.json"))
-    return [
-        run
-        for run in runs
-        if result(run)["recipe"] == name and run_recipe(run).replace(["seed=0"]) == own.replace(["seed=0"])
-    ]
+    """The published runs of a shipped recipe that differ from it in nothing but the seed; where there is none, and the
+    learning rate allows it, those that ended earlier, the longest ones."""
+    own = recipes.load(name).replace(["seed=0"])
+    found: dict[int, list[Path]] = {}
+    for path in sorted(RESULTS.glob("*/result.json")):
+        run = path.parent
+        if result(run)["recipe"] == name and same_path(recipe := run_recipe(run).replace(["seed=0"]), own):
+            found.setdefault(recipe.training.epochs, []).append(run)
+    return found.get(max((n for n in found if n <= own.training.epochs), default=0), [])
 
 
 TABLES = {
