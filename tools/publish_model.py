@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from onebit import __version__, zoo
+from onebit import recipe as recipes
 from onebit.cli.progress import counting
 from onebit.examine.compare import logits_of, score
 from onebit.examine.evaluate import open_split
@@ -74,6 +75,8 @@ def card(run: Path, file: Path, count: int, compared: dict[str, Any], root: Path
     tested = score(model, logits_of(model, split), split.labels)
     program = model.program
     where = "" if data == "digits" else " --data DATA"
+    if trained["epochs"] != recipes.load(trained["recipe"]).training.epochs:
+        where = f" --set epochs={trained['epochs']}{where}"
     return {
         "data": data,
         "classes": list(model.classes),

@@ -35,7 +35,7 @@ def describe_result(
     }  # fmt: skip
 
 
-def pack_run(
+def save_packed(
     folder: RunFolder, recipe: Recipe, data: DataSet, result: dict[str, Any], say: Callable[[str], None]
 ) -> int | None:
     """Write the packed model of a run; its bytes. A network that cannot be packed is no reason to lose the run: None."""

@@ -34,7 +34,7 @@ from onebit.train.device import best_device, pick_device
 from onebit.train.diagnose import non_finite, weights_finite
 from onebit.train.evaluate import load_data, score_split
 from onebit.train.finetune import start_from
-from onebit.train.finish import describe_result, pack_run
+from onebit.train.finish import describe_result, save_packed
 from onebit.train.flips import share_of_flips, signs_of
 from onebit.train.folder import RunFolder
 from onebit.train.introduce import expect, introduce, measure
@@ -287,7 +287,7 @@ class Run:
         self.folder.save_result(result)  # first: nothing that happens while packing can lose it
         if self.recipe.network.weights == "1bit":
             result["packed_bytes"] = (
-                pack_run(self.folder, self.recipe, self.data, result, self.progress.say) or result["packed_bytes"]
+                save_packed(self.folder, self.recipe, self.data, result, self.progress.say) or result["packed_bytes"]
             )
             self.folder.save_result(result)
         self.progress.say(f"test error {final.error:.2f} % ({final.wrong} of {final.images}) -> {self.folder.path}")
