@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -14,15 +13,10 @@ from torch import nn
 from onebit import networks
 from onebit.recipe import Network
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are in the repository, not in the sdist")
-
 
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("plain_torch")
+def plain(benchmark_script: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_script("plain_torch")
 
 
 def test_it_is_the_same_network(plain: ModuleType) -> None:

@@ -101,7 +101,7 @@ def resume(
 ) -> dict[str, Any]:
     """Go on with the run in folder `out`, with its own recipe, data folder, device and threads unless told otherwise.
 
-    `epochs` lengthens or shortens it (warm restarts only): what it ends in is what a run begun with as many ends in. What
+    `epochs` lengthens or shortens it (not a single cosine): what it ends in is what a run begun with as many ends in. What
     it had ended in before is kept as result-N.json, model-N.pt and model-N.onebit, N its epochs then.
     """
     recipe, about = RunFolder(Path(out)).begun()
